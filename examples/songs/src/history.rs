@@ -8,6 +8,9 @@ use std::time::SystemTime;
 
 use celeriac_client::{State, TaskInfo};
 
+/// Stands between two states in a line.
+pub(crate) const ARROW: &str = " → ";
+
 /// One state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -61,6 +64,23 @@ impl History {
         &self.steps
     }
 
+    /// The names of the states without their times, and the time of the last one:
+    /// `QUEUED → STARTED → SUCCESS 210 ms`.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<&str> = self.steps.iter().map(|step| step.state.as_str()).collect();
+        match self.steps.last() {
+            Some(last) => format!("{} {} ms", names.join(ARROW), self.after_ms(last)),
+            None => String::new(),
+        }
+    }
+
+    /// The last state and the time from the submit to it: `SUCCESS 0.2 s`.
+    pub(crate) fn end(&self) -> String {
+        self.steps.last().map_or_else(String::new, |last| {
+            format!("{} {:.1} s", last.state, self.after_ms(last) as f64 / 1_000.0)
+        })
+    }
+
     /// The milliseconds from the submit to a step.
     pub(crate) fn after_ms(&self, step: &Step) -> u128 {
         let submitted_at = self.submitted_at.unwrap_or(step.at);
@@ -71,7 +91,7 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.steps.iter().enumerate() {
-            let arrow = if index == 0 { "" } else { " → " };
+            let arrow = if index == 0 { "" } else { ARROW };
             write!(formatter, "{arrow}{} {}", step.state, self.after_ms(step))?;
         }
         if self.steps.is_empty() { Ok(()) } else { formatter.write_str(" ms") }
@@ -79,13 +99,18 @@ impl fmt::Display for History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
 
-    /// The line for these states. Their times are milliseconds after the submit.
+    /// The line for these states.
     fn line_of(states: &[(&str, Option<u64>)]) -> String {
+        history_of(states).to_string()
+    }
+
+    /// The history of these states. Their times are milliseconds after the submit.
+    pub(crate) fn history_of(states: &[(&str, Option<u64>)]) -> History {
         let submitted_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let mut history = History { submitted_at: Some(submitted_at), steps: Vec::new() };
         for (state, after_ms) in states {
@@ -94,7 +119,16 @@ mod tests {
                 after_ms.map(|after_ms| submitted_at + Duration::from_millis(after_ms)),
             );
         }
-        history.to_string()
+        history
+    }
+
+    #[test]
+    fn short_forms_keep_the_last_state_and_the_whole_time() {
+        let history =
+            history_of(&[("QUEUED", Some(0)), ("STARTED", Some(4)), ("SUCCESS", Some(1_260))]);
+        assert_eq!(history.names(), "QUEUED → STARTED → SUCCESS 1260 ms");
+        assert_eq!(history.end(), "SUCCESS 1.3 s");
+        assert_eq!(History::default().names() + &History::default().end(), "");
     }
 
     #[test]

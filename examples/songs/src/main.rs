@@ -4,7 +4,8 @@
 //!
 //! Start with the function `run`: it has the five steps of the service in their order. The tasks
 //! are in `tasks`, the broker and the workers in `backend`, and the reader in `reader`. All of them
-//! run in this one process, so that the example needs no setup.
+//! run in this one process, so that the example needs no setup. Only one worker is a process of its
+//! own: `Accident` kills it in the middle of a song.
 
 mod audio;
 mod backend;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use celeriac_client::Client;
+use celeriac_client::{Client, State, TaskInfo};
 use clap::Parser;
 use tempfile::TempDir;
 
@@ -42,6 +43,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// With this pause a made song takes about a second.
 const MADE_SONGS_PACE_MS: u64 = 40;
+
+/// Printed at the end. The first command is for a folder with the source code of Celeriac.
+const NEXT_STEPS: &str = "
+Next, tasks of your own; serve and work go on until Ctrl-C (see README.md):
+  cargo install --locked --path cli
+  celeriac serve --data ./data
+  celeriac work --name greet --queue default -- echo hello {0}
+  celeriac submit greet --args '[\"world\"]' --wait";
 
 /// Analyses and groups the songs of a folder through a task queue, and shows the progress.
 #[derive(Debug, Parser)]
@@ -74,6 +83,14 @@ struct Arguments {
     /// begin with it
     #[arg(long, value_name = "TOKEN", default_value = "listener-42")]
     listener: String,
+
+    /// Runs only a worker, for the broker at this address. The program starts itself so.
+    #[arg(long, value_name = "URL", hide = true)]
+    worker_of: Option<String>,
+
+    /// The name of that worker.
+    #[arg(long, value_name = "NAME", hide = true, default_value = "")]
+    worker_name: String,
 }
 
 impl Arguments {
@@ -81,14 +98,24 @@ impl Arguments {
         let default = if self.folder.is_none() { MADE_SONGS_PACE_MS } else { 0 };
         self.pace.map_or(default, u64::from)
     }
+
+    /// Whether the program kills a worker, to show that no song is lost. A song needs some time to
+    /// be hit, and another worker has to go on.
+    fn is_one_doomed(&self) -> bool {
+        self.folder.is_none() && self.pace_ms() > 0 && self.workers > 1
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = tokio::select! {
-        outcome = run(&arguments) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let outcome = match &arguments.worker_of {
+        // Ctrl-C reaches this process too, and ends it without a word.
+        Some(url) => backend::run_child_worker(url, &arguments.worker_name).await,
+        None => tokio::select! {
+            outcome = run(&arguments) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,7 +134,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     // Steps 1 and 2: start a broker and its workers. In a real service the broker is the program
     // `celeriac serve`, and a worker is a small program that registers its tasks and runs.
-    let backend = Backend::start(&data.path().join("broker"), arguments.workers.into()).await?;
+    let (workers, is_one_doomed) = (arguments.workers.into(), arguments.is_one_doomed());
+    let mut backend = Backend::start(&data.path().join("broker"), workers, is_one_doomed).await?;
     screen.print(&format!("broker at {}, its data in {}", backend.url(), data.path().display()));
 
     // Step 3: the web handler submits a task for each song. It could answer its user now.
@@ -124,7 +152,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let reader = Reader::connect(backend.url()).await.context("the reader found no broker")?;
     let ids: Vec<&str> = songs.iter().map(|song| song.id.as_str()).collect();
     screen.open(ids.len());
-    let outcomes: Vec<TaskOutcome<Features>> = reader.follow(&ids, &mut screen).await?;
+    let mut accident = Accident::default();
+    let outcomes: Vec<TaskOutcome<Features>> = reader
+        .follow(&ids, &mut screen, |info, screen| accident.observe(info, &mut backend, screen))
+        .await?;
 
     // Step 5: a second task takes the results of the first ones.
     let features: Vec<Features> =
@@ -145,7 +176,51 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("none of the songs could be analysed:\n{}", reasons.join("\n"));
     };
     screen.print(table::summary(&songs, &outcomes, &clusters, screen.columns()).trim_end());
+    if let Some(line) = accident.summary() {
+        screen.print(&line);
+    }
+    screen.print(NEXT_STEPS);
     Ok(())
+}
+
+/// The end of a worker in the middle of a song, which the program causes: the broker gives the song
+/// to another worker when the lease time is over.
+#[derive(Default)]
+struct Accident {
+    song_id: String,
+    killed: String,
+    summary: Option<String>,
+}
+
+impl Accident {
+    /// Kills the doomed worker when it analyses a song, and sees who ends this song.
+    fn observe(
+        &mut self,
+        info: &TaskInfo,
+        backend: &mut Backend,
+        screen: &Screen,
+    ) -> anyhow::Result<()> {
+        let is_analysed = info.state == State::Started
+            && info.progress.as_ref().is_some_and(|progress| progress.state == "ANALYSE");
+        if is_analysed && backend.kill(&info.worker)? {
+            let (worker, title) = (&info.worker, info.title());
+            screen.print(&format!("✘ {worker} was killed (SIGKILL) in \"{title}\""));
+            self.song_id.clone_from(&info.id);
+            self.killed.clone_from(&info.worker);
+        } else if info.id == self.song_id && info.state == State::Success {
+            self.summary = Some(format!(
+                "{} was killed in \"{}\";\n{} began this song again, and no song was lost",
+                self.killed,
+                info.title(),
+                info.worker
+            ));
+        }
+        Ok(())
+    }
+
+    fn summary(self) -> Option<String> {
+        self.summary
+    }
 }
 
 /// Submits the task for one song, as a web handler does.
@@ -182,7 +257,7 @@ async fn group(
         .await
         .context("the clustering was not accepted")?;
     screen.open(1);
-    let outcomes = reader.follow::<Clusters>(&[&id], screen).await?;
+    let outcomes = reader.follow::<Clusters>(&[&id], screen, |_, _| Ok(())).await?;
     let outcome = outcomes.into_iter().next().context("the reader gave no outcome for the id")?;
     outcome.result.map_err(|reason| anyhow::anyhow!("the songs could not be grouped: {reason}"))
 }

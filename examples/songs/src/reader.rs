@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use celeriac_client::{Client, Error};
+use celeriac_client::{Client, Error, TaskInfo};
 use serde::de::DeserializeOwned;
 
 use crate::history::History;
@@ -47,11 +47,12 @@ impl Reader {
     }
 
     /// Watches the tasks until each has ended, shows each state on the screen, and fetches the
-    /// results. The outcomes are in the order of `ids`.
+    /// results. The outcomes are in the order of `ids`. The function `on_change` gets each state.
     pub(crate) async fn follow<T: DeserializeOwned>(
         &self,
         ids: &[&str],
         screen: &mut Screen,
+        mut on_change: impl FnMut(&TaskInfo, &mut Screen) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<TaskOutcome<T>>> {
         let mut histories: HashMap<String, History> = HashMap::new();
         let mut watch = self.client.watch(ids).await?;
@@ -64,6 +65,7 @@ impl Reader {
             let history = histories.entry(info.id.clone()).or_default();
             history.observe(&info);
             screen.show(&info, history);
+            on_change(&info, screen)?;
             if info.state.is_ended() {
                 running.remove(info.id.as_str());
             }

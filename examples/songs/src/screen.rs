@@ -6,14 +6,17 @@
 use std::collections::HashMap;
 
 use celeriac_client::{State, TaskInfo};
-use console::Term;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use console::{Term, truncate_str};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::history::History;
 use crate::tasks::Progress;
 
 /// A full bar, in thousandths of a task.
 const BAR_LENGTH: u64 = 1_000;
+
+/// The widest title beside a bar. Longer titles are cut.
+const TITLE_MAX: usize = 32;
 
 /// The width of the table where the output is no terminal.
 const PLAIN_COLUMNS: u16 = 160;
@@ -30,6 +33,7 @@ struct Bars {
     all: MultiProgress,
     total: ProgressBar,
     running: HashMap<String, ProgressBar>,
+    columns: usize,
 }
 
 impl Screen {
@@ -55,13 +59,8 @@ impl Screen {
     pub(crate) fn open(&mut self, count: usize) {
         self.close();
         if self.terminal.is_term() {
-            let all = MultiProgress::new();
-            let total = all.add(
-                ProgressBar::new(count as u64)
-                    .with_style(style("{pos} of {len} tasks {elapsed:.dim}")),
-            );
-            total.tick();
-            self.bars = Some(Bars { all, total, running: HashMap::new() });
+            let target = ProgressDrawTarget::stdout();
+            self.bars = Some(Bars::new(target, self.columns().into(), count));
         }
     }
 
@@ -91,53 +90,153 @@ impl Screen {
 }
 
 impl Bars {
+    /// The bars of `count` tasks, on a terminal whose lines have a width of `columns`.
+    fn new(target: ProgressDrawTarget, columns: usize, count: usize) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let total = all.add(unattached_bar(count as u64, "{pos} of {len} tasks {elapsed:.dim}"));
+        total.tick();
+        Self { all, total, running: HashMap::new(), columns }
+    }
+
     fn show(&mut self, info: &TaskInfo, history: &History) {
-        match info.state {
-            state if state.is_ended() => self.end(info, history),
-            State::Leased | State::Started | State::Retry => self.advance(info),
+        match (info.state, &info.progress) {
+            (state, _) if state.is_ended() => {
+                let took_ms = history.steps().last().map_or(0, |last| history.after_ms(last));
+                self.end(&info.id, info.title(), state, took_ms);
+            }
+            // Progress belongs to a running attempt; before it and after it the state is shown.
+            (State::Started, Some(report)) => {
+                let done = report.meta::<Progress>().map_or(0.0, |progress| progress.done);
+                self.advance(&info.id, info.title(), &report.state, done);
+            }
+            (State::Leased | State::Started | State::Retry, _) => {
+                self.advance(&info.id, info.title(), &info.state.to_string(), 0.0);
+            }
             _ => {}
         }
     }
 
     /// Replaces the bar of an ended task with a line.
-    fn end(&mut self, info: &TaskInfo, history: &History) {
-        if let Some(bar) = self.running.remove(&info.id) {
+    fn end(&mut self, id: &str, title: &str, state: State, took_ms: u128) {
+        if let Some(bar) = self.running.remove(id) {
             bar.finish_and_clear();
         }
-        let mark = if info.state == State::Success { '✔' } else { '✘' };
-        let took_ms = history.steps().last().map_or(0, |last| history.after_ms(last));
+        let mark = if state == State::Success { '✔' } else { '✘' };
+        let title_width = title_width(self.columns);
+        let title = truncate_str(title, title_width, "…");
+        let line = format!("{mark} {title:<title_width$} {state} after {took_ms} ms");
         // This fails if the terminal was closed.
-        let _ = self.all.println(format!(
-            "{mark} {:<32} {} after {took_ms} ms",
-            info.title(),
-            info.state
-        ));
+        let _ = self.all.println(truncate_str(&line, self.columns, "…"));
         self.total.inc(1);
     }
 
     /// Moves the bar of a running task, or adds it.
-    fn advance(&mut self, info: &TaskInfo) {
-        let bar = self.running.entry(info.id.clone()).or_insert_with(|| {
-            let bar = ProgressBar::new(BAR_LENGTH)
-                .with_style(style("  {prefix:<32} {bar:30.cyan/dim} {msg}"));
-            bar.set_prefix(info.title().to_owned());
+    fn advance(&mut self, id: &str, title: &str, state: &str, done: f64) {
+        let bar = self.running.entry(id.to_owned()).or_insert_with(|| {
+            let title = truncate_str(title, title_width(self.columns), "…");
+            let bar = unattached_bar(BAR_LENGTH, &running_template(self.columns))
+                .with_prefix(title.into_owned());
             self.all.insert_before(&self.total, bar)
         });
-        // Progress belongs to a running attempt; before it and after it the state is shown.
-        match &info.progress {
-            Some(report) if info.state == State::Started => {
-                let done = report.meta::<Progress>().map_or(0.0, |progress| progress.done);
-                bar.set_message(report.state.clone());
-                bar.set_position((done * BAR_LENGTH as f64) as u64);
-            }
-            _ => {
-                bar.set_message(info.state.to_string());
-                bar.set_position(0);
-            }
-        }
+        bar.set_message(state.to_owned());
+        bar.set_position((done * BAR_LENGTH as f64) as u64);
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates in this file are valid")
+/// The width of a title beside its bar.
+fn title_width(columns: usize) -> usize {
+    TITLE_MAX.min(columns / 2)
+}
+
+/// The line of a running task. Its bar takes what the title and the state leave, so that no line
+/// is wider than the terminal: it would take two lines, and only one of them would be redrawn.
+fn running_template(columns: usize) -> String {
+    format!("  {{prefix:{}!}} {{wide_bar:.cyan/dim}} {{msg:8!}}", title_width(columns))
+}
+
+/// A bar that draws nothing until it is added to the others. A bar with a terminal of its own would
+/// draw a line of which the others do not know, and which they would never remove.
+fn unattached_bar(length: u64, template: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).expect("the templates in this file are valid");
+    ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden()).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use console::measure_text_width;
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal that keeps every text written to it.
+    #[derive(Clone, Debug)]
+    struct Recorder {
+        columns: u16,
+        written: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl TermLike for Recorder {
+        fn width(&self) -> u16 {
+            self.columns
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.written.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for columns in [60, 80, 120] {
+            let recorder = Recorder { columns, written: Arc::default() };
+            // The highest rate, so that every change is drawn.
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(recorder.clone()), 255);
+            let mut bars = Bars::new(target, columns.into(), 2);
+            for title in ["preprocess: paper lanterns", &"a long way home ".repeat(9)] {
+                bars.advance(title, title, "LEASED", 0.0);
+                bars.advance(title, title, "A LONG NAME OF A STATE", 0.5);
+                bars.end(title, title, State::Success, 123_456);
+            }
+            let written = recorder.written.lock().unwrap();
+            for part in ["paper lanterns", "░", "a long way", "SUCCESS after 123456 ms"] {
+                assert!(written.iter().any(|text| text.contains(part)), "{part}: {written:?}");
+            }
+            for text in written.iter() {
+                assert!(measure_text_width(text) <= columns.into(), "{text:?}");
+            }
+        }
+    }
 }

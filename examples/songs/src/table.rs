@@ -3,14 +3,33 @@
 //! This file computes none of these values.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use console::{measure_text_width, truncate_str};
 
 use crate::cluster::Clusters;
 use crate::features::Features;
+use crate::history::{ARROW, History};
 use crate::playlist::Song;
 use crate::reader::TaskOutcome;
 
 /// The text of a cell without a value.
 const NONE: &str = "–";
+
+/// The heading of the states, where the column is wide enough for it. Elsewhere it is `states`.
+const STATES_HEADING: &str = "states, each with the ms since its submit";
+
+/// The space that a column takes beside its text: a line, and a blank on each side.
+const COLUMN_FRAME: usize = 3;
+
+/// A song takes at most this many lines, in a terminal of at least 80 columns.
+const LINES_OF_SONG_MAX: usize = 2;
+
+/// The longest and the shortest width for the titles, if some are longer. The lines below the table
+/// have the whole titles.
+const TITLE_MAX: usize = 40;
+const TITLE_MIN: usize = 8;
+
+/// The width of the shortest form of the states, such as `SUCCESS 1.2 s`.
+const STATES_MIN: usize = 13;
 
 /// A table with a row for each song, then a line for each group, then a line for each song that
 /// failed.
@@ -20,44 +39,92 @@ pub(crate) fn summary(
     clusters: &Clusters,
     columns: u16,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
-    table.set_header([
-        "song",
-        "states, each with the ms since its submit",
-        "bpm",
-        "dBFS",
-        "centroid",
-        "length",
-        "group",
-    ]);
     // The clustering got only the songs that succeeded, in the same order.
     let mut groups = clusters.group_of_song.iter();
     let mut members = vec![Vec::new(); clusters.groups.len()];
     let mut failures = String::new();
+    let mut values = Vec::with_capacity(songs.len());
     for (song, outcome) in songs.iter().zip(outcomes) {
-        let mut row = vec![song.title.clone(), outcome.history.to_string()];
         match &outcome.result {
             Ok(features) => {
-                row.extend(numbers(features));
                 let group = groups.next().copied();
-                row.push(group.map_or_else(|| NONE.to_owned(), letter));
+                let [tempo, loudness, centroid, length] = numbers(features);
+                let letter = group.map_or_else(|| NONE.to_owned(), letter);
+                values.push([tempo, loudness, centroid, length, letter]);
                 if let Some(members) = group.and_then(|group| members.get_mut(group)) {
                     members.push(song.title.as_str());
                 }
             }
             Err(reason) => {
-                row.extend(std::iter::repeat_n(NONE.to_owned(), 5));
+                values.push(std::array::from_fn(|_| NONE.to_owned()));
                 failures.push_str(&format!("{}: {reason}\n", song.title));
             }
         }
-        table.add_row(row);
+    }
+    let table = table(songs, outcomes, values, columns);
+    format!("{table}\n{}{failures}", legend(clusters, &members))
+}
+
+/// The rows of the songs. The titles and the states get the width that the `values` leave.
+fn table(
+    songs: &[Song],
+    outcomes: &[TaskOutcome<Features>],
+    values: Vec<[String; 5]>,
+    columns: u16,
+) -> Table {
+    let headings = ["bpm", "dBFS", "centroid", "length", "group"];
+    let mut rest = usize::from(columns).saturating_sub(1 + 2 * COLUMN_FRAME);
+    for (index, heading) in headings.iter().enumerate() {
+        let widths = values.iter().map(|row| measure_text_width(&row[index]));
+        let width = widths.max().unwrap_or(0).max(heading.len());
+        rest = rest.saturating_sub(width + COLUMN_FRAME);
+    }
+    let title_max = rest.saturating_sub(STATES_MIN).clamp(TITLE_MIN, TITLE_MAX);
+    let titles: Vec<_> =
+        songs.iter().map(|song| truncate_str(&song.title, title_max, "…")).collect();
+    let title_width = titles.iter().map(|title| measure_text_width(title)).max().unwrap_or(0);
+    let states_width = rest.saturating_sub(title_width);
+
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    let states_heading =
+        if states_width < STATES_HEADING.len() { "states" } else { STATES_HEADING };
+    table.set_header(["song", states_heading].into_iter().chain(headings));
+    for ((title, outcome), values) in titles.into_iter().zip(outcomes).zip(values) {
+        let states = states(&outcome.history, states_width);
+        table.add_row([title.into_owned(), states].into_iter().chain(values));
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{table}\n{}{failures}", legend(clusters, &members))
+    table
+}
+
+/// The longest form of the states that fits into the lines of a song.
+fn states(history: &History, width: usize) -> String {
+    let forms = [history.to_string(), history.names()];
+    let fitting = forms.iter().map(|form| wrapped(form, width)).find(|lines| {
+        lines.len() <= LINES_OF_SONG_MAX
+            && lines.iter().all(|line| measure_text_width(line) <= width)
+    });
+    fitting.map_or_else(|| history.end(), |lines| lines.join("\n"))
+}
+
+/// The lines of a text that may be broken after each arrow.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for step in text.split_inclusive(ARROW) {
+        match lines.last_mut() {
+            Some(line)
+                if measure_text_width(line) + measure_text_width(step.trim_end()) <= width =>
+            {
+                line.push_str(step);
+            }
+            _ => lines.push(step.to_owned()),
+        }
+    }
+    lines.into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn numbers(features: &Features) -> [String; 4] {
@@ -92,7 +159,7 @@ fn letter(group: usize) -> String {
 mod tests {
     use super::*;
     use crate::cluster::cluster;
-    use crate::history::History;
+    use crate::history::tests::history_of;
 
     fn song(title: &str) -> Song {
         Song {
@@ -143,5 +210,37 @@ mod tests {
             70,
         );
         assert!(text.lines().all(|line| line.chars().count() <= 70), "{text}");
+    }
+
+    #[test]
+    fn song_takes_at_most_two_lines() {
+        let times = [0, 104, 105, 1_206, 1_466, 1_927].map(Some);
+        let names = ["QUEUED", "LEASED", "STARTED", "DECODE", "ANALYSE", "SUCCESS"];
+        let steps: Vec<_> = names.into_iter().zip(times).collect();
+        let attempts = ["QUEUED", "LEASED", "STARTED", "RETRY", "LEASED", "STARTED", "FAILURE"];
+        let retried: Vec<_> = attempts.into_iter().zip((0..7).map(|at| Some(at * 900))).collect();
+        let songs = [song("paper lanterns"), song(&"a long way home ".repeat(4)), song("broken")];
+        let done = [features(Some(150.0)), features(None)];
+        for columns in [80, 120, 160] {
+            let outcomes = [
+                TaskOutcome { history: history_of(&steps), result: Ok(done[0].clone()) },
+                TaskOutcome { history: history_of(&steps), result: Ok(done[1].clone()) },
+                TaskOutcome { history: history_of(&retried), result: Err("bad".to_owned()) },
+            ];
+            for songs in [&songs[..], &songs[..1]] {
+                let text = summary(songs, &outcomes, &cluster(&done, Some(1)), columns);
+                let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('│')).collect();
+                // One more line is the heading.
+                assert!(rows.len() <= 1 + 2 * songs.len(), "{text}");
+                let table = text.lines().take_while(|line| !line.starts_with("group"));
+                for line in table {
+                    assert!(measure_text_width(line) <= columns.into(), "{text}");
+                }
+            }
+            let text = summary(&songs[..1], &outcomes, &cluster(&done, Some(1)), columns);
+            let is_whole = text.contains("QUEUED 0 → LEASED 104 → STARTED 105");
+            assert_eq!(is_whole, columns > 80, "{text}");
+            assert!(text.contains("SUCCESS 1.9 s") || text.contains("SUCCESS 1927 ms"), "{text}");
+        }
     }
 }
