@@ -24,7 +24,7 @@ pub(crate) struct SubmitArguments {
     #[command(flatten)]
     task: TaskArguments,
 
-    /// Submit a task for each line of this file, a JSON object such as {"id": "a", "args": [1]};
+    /// Submit a task for each line of this file, a JSON object such as {"id": "a", "queue": "b"};
     /// `-` reads stdin. What a line leaves out comes from the other flags
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "wait"])]
     lines: Option<PathBuf>,
