@@ -206,10 +206,75 @@ fn mask_tokens(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_free_of_contradictions() {
         Arguments::command().debug_assert();
+    }
+
+    /// Every document of the project, with its path.
+    fn documents(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                documents(&path, found);
+            } else if name.ends_with(".md") {
+                let text = std::fs::read_to_string(&path).expect("a document is text");
+                found.push((path.display().to_string(), text));
+            }
+        }
+    }
+
+    /// Where a document has a command.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Place {
+        Block,
+        Sentence,
+    }
+
+    /// The commands of this program in a document: the lines of its blocks of code, and the code
+    /// within its sentences that has no placeholder.
+    fn commands(document: &str) -> Vec<(Place, &str)> {
+        let (blocks, sentences): (Vec<_>, Vec<_>) =
+            document.split("```").enumerate().partition(|(place, _)| place % 2 == 1);
+        let lines = blocks.into_iter().flat_map(|(_, block)| block.lines());
+        let lines = lines.map(|line| line.trim_start_matches("$ ").trim());
+        let code = sentences.into_iter().flat_map(|(_, text)| text.split('`').skip(1).step_by(2));
+        let is_placeholder =
+            |word: &str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+        let is_whole = |code: &&str| {
+            !code.contains(['…', '[', '|', '\n'])
+                && !code.contains("...")
+                && !code.split([' ', '=']).any(is_placeholder)
+        };
+        let lines = lines.map(|line| (Place::Block, line));
+        lines
+            .chain(code.filter(is_whole).map(|code| (Place::Sentence, code)))
+            .filter(|(_, line)| line.starts_with("celeriac ") && !line.ends_with('\\'))
+            .collect()
+    }
+
+    #[test]
+    fn every_command_of_every_document_is_one_that_the_program_takes() {
+        let (mut all, mut count) = (Vec::new(), 0);
+        documents(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut all);
+        for (path, text) in &all {
+            for (place, line) in commands(text) {
+                let line = line.split([';', '|', '>', '&']).next().unwrap_or_default();
+                let words = shlex::split(line).unwrap_or_else(|| panic!("{path}: {line}"));
+                if let Err(error) = Arguments::command().try_get_matches_from(&words) {
+                    // A sentence may name a command without its arguments.
+                    let is_part = place == Place::Sentence
+                        && error.kind() == ErrorKind::MissingRequiredArgument;
+                    assert!(is_part || !error.use_stderr(), "{path}: {line}: {error}");
+                }
+                count += 1;
+            }
+        }
+        assert!(count > 40, "{count} commands in {} documents", all.len());
     }
 }
