@@ -20,7 +20,7 @@ def test_a_task_that_kills_its_child_runs_again_as_a_lost_one(run):
     result = handlers.die.apply_async((1,), max_attempts=3)
     assert result.get() == 2
     info = result.info()
-    assert (info.attempts, info.errors) == (2, ())
+    assert (info.attempts, [error.kind for error in info.errors]) == (2, ["worker_lost"])
 
 
 def test_a_task_that_always_kills_its_child_has_an_end(run):
