@@ -21,8 +21,11 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A broker answers a Hello within milliseconds. After this time the command looks what else may
 /// be at the address.
 const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
-/// The time that another server has to show what it is.
+/// The time that another server has to show what it is, and the bytes of its answer that are read.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_BYTES: u64 = 4096;
+/// These words are in the answer of a broker to a client that speaks HTTP.
+const BROKER_NAME: &[u8] = b"Celeriac broker";
 
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
@@ -53,9 +56,9 @@ async fn explain(address: &str, error: Error) -> Failure {
     if !matches!(error, Error::Handshake { code: ErrorCode::Unspecified, .. }) {
         return failure(error);
     }
-    match tokio::time::timeout(PROBE_TIMEOUT, probe(address)).await {
-        Ok(Some(server)) => not_a_broker(address, server),
-        _ => failure(error),
+    match probe(address).await {
+        Some(server) => not_a_broker(address, server),
+        None => failure(error),
     }
 }
 
@@ -63,9 +66,9 @@ async fn explain(address: &str, error: Error) -> Failure {
 /// server at the address is known to be none.
 async fn other_server_after(patience: Duration, address: &str) -> Failure {
     tokio::time::sleep(patience).await;
-    match tokio::time::timeout(PROBE_TIMEOUT, probe(address)).await {
-        Ok(Some(server)) => not_a_broker(address, server),
-        _ => std::future::pending().await,
+    match probe(address).await {
+        Some(server) => not_a_broker(address, server),
+        None => std::future::pending().await,
     }
 }
 
@@ -74,14 +77,25 @@ fn not_a_broker(address: &str, server: &str) -> Failure {
     Failure::new(Exit::Unreachable, sentence)
 }
 
-/// Asks in the words of HTTP, which a server of HTTP or TLS answers and a broker refuses.
+/// Asks in the words of HTTP, and says what else than a broker answers.
 async fn probe(address: &str) -> Option<&'static str> {
-    let mut server = TcpStream::connect(address).await.ok()?;
-    server.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
-    let mut answer = [0; 5];
-    server.read_exact(&mut answer).await.ok()?;
-    match &answer {
-        b"HTTP/" => Some("a server of HTTP"),
+    let mut answer = Vec::new();
+    let exchange = async {
+        let mut server = TcpStream::connect(address).await?;
+        server.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        server.take(PROBE_BYTES).read_to_end(&mut answer).await
+    };
+    // Of a server that does not close the connection, the bytes that have come are enough.
+    let _ = tokio::time::timeout(PROBE_TIMEOUT, exchange).await;
+    other_server(&answer)
+}
+
+/// The server that gives this answer to a request of HTTP. A broker answers in HTTP too, and names
+/// itself: a broker that is slow must not be taken for another server.
+fn other_server(answer: &[u8]) -> Option<&'static str> {
+    let names_itself = answer.windows(BROKER_NAME.len()).any(|words| words == BROKER_NAME);
+    match answer {
+        [b'H', b'T', b'T', b'P', b'/', ..] if !names_itself => Some("a server of HTTP"),
         // A record of TLS: an alert, which says that the request was not TLS.
         [0x15, 0x03, ..] => Some("a server of TLS"),
         _ => None,

@@ -236,8 +236,8 @@ pub struct TaskInfo {
     /// The content type of the result: `application/json`, or what the worker says.
     pub result_content_type: String,
     /// The arguments of the task as they were submitted. Empty unless the request asked for
-    /// payloads ([`Client::info_with_payloads`](crate::Client::info_with_payloads)), and for an ended task
-    /// whose payload was too large to be kept beside its end.
+    /// payloads ([`Client::info_with_payloads`](crate::Client::info_with_payloads)), and for an
+    /// ended task whose payload was too large to be kept beside its end.
     pub payload: Bytes,
     /// The content type of the payload, as it was submitted. Empty means JSON: `[args, kwargs]`.
     pub payload_content_type: String,

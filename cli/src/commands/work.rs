@@ -107,7 +107,7 @@ pub(crate) async fn run(
 
 fn waits_for(names: &[TaskName]) -> String {
     let names: Vec<String> = names.iter().map(|name| clean(name)).collect();
-    format!("waits for tasks of the name {}", names.join(", "))
+    format!("the worker waits for tasks of the name {}", names.join(", "))
 }
 
 fn address(url: &str) -> String {

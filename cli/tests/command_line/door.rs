@@ -62,25 +62,46 @@ fn an_address_needs_no_scheme_and_another_server_is_recognised() {
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "a server of HTTP"),
         (b"\x15\x03\x03\x00\x02\x02\x32", "a server of TLS"),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.expect("accepted");
-                let mut request = [0; 4];
-                // As such a server does, it answers the words that it knows and waits for others.
-                let is_known = connection.read_exact(&mut request).is_ok() && &request == b"GET ";
-                if is_known {
-                    connection.write_all(answer).expect("sent");
-                } else {
-                    std::mem::forget(connection);
-                }
-            }
-        });
+        let address = server_that_knows_only_http(answer.to_vec());
         let refused = run(&["--url", &address, "queues"]);
         assert_eq!(refused.code, Some(3), "{refused:?}");
         assert!(refused.stderr.contains(&format!("{address} is {name}")), "{refused:?}");
     }
+}
+
+/// A broker that is slow to take clients answers another protocol at once.
+#[test]
+fn a_slow_broker_is_not_taken_for_another_server() {
+    let (broker, _data) = started();
+    let mut http = std::net::TcpStream::connect(&broker.address).expect("it listens");
+    http.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("sent");
+    let mut answer = Vec::new();
+    http.read_to_end(&mut answer).expect("answered");
+    assert!(answer.starts_with(b"HTTP/"), "{answer:?}");
+
+    let address = server_that_knows_only_http(answer);
+    let slow = run(&["--url", &address, "--timeout", "3s", "queues"]);
+    assert_eq!(slow.code, Some(3), "{slow:?}");
+    assert!(slow.stderr.contains("the broker did not answer within 3s"), "{slow:?}");
+}
+
+/// The address of a server that answers a request of HTTP, and waits for ever for anything else.
+fn server_that_knows_only_http(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("accepted");
+            let mut request = [0; 18];
+            let is_known = connection.read_exact(&mut request).is_ok();
+            if is_known && request.starts_with(b"GET ") {
+                connection.write_all(&answer).expect("sent");
+            } else {
+                std::mem::forget(connection);
+            }
+        }
+    });
+    address
 }
 
 #[test]
@@ -159,8 +180,16 @@ fn the_tasks_of_a_file_are_submitted_line_by_line() {
     let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), wrong);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("line 2: unknown field `idd`"), "{refused:?}");
-    assert!(refused.stderr.contains("1 tasks of the lines before it"), "{refused:?}");
+    assert!(refused.stderr.contains("before it that were submitted: 1"), "{refused:?}");
     assert_eq!(broker.run(&["status", "x"]).code, Some(0));
+    // A line is submitted although no other follows yet.
+    let mut submit = broker.command(&["submit", "n", "--json", "--lines", "-"]);
+    let mut submit = submit.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut stdin = submit.stdin.take().expect("piped");
+    stdin.write_all(b"{\"id\": \"slow\"}\n").expect("written");
+    submit.stdout.take().expect("piped").read_exact(&mut [0; 10]).expect("it is accepted");
+    drop(stdin);
+    assert_eq!(submit.wait().expect("it ends").code(), Some(0));
     let full = "{\"id\": \"y\", \"priority\": 10}\n";
     let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), full);
     assert_eq!((refused.code, refused.stdout.lines().count()), (Some(2), 1), "{refused:?}");

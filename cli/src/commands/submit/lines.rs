@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use celeriac_client::{Client, Submission};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::task::{TaskArguments, print, submission};
 use crate::arguments::{parse_id, parse_name, parse_queue};
@@ -24,6 +26,8 @@ const BATCH_TASKS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The longest line: larger than any payload that a broker takes.
 const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The lines that are read while a batch is on its way.
+const LINES_AHEAD: usize = 64;
 /// The time between two lines of progress on a terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -63,7 +67,7 @@ pub(super) async fn submit_lines(
     let mut progress = ProgressLine::new();
     let (mut counts, mut exit) = (Counts::default(), Exit::Success);
     loop {
-        let (batch, end) = lines.batch(defaults);
+        let (batch, end) = lines.batch(defaults).await;
         if !batch.is_empty() {
             exit = exit.and(submit(client, batch, &mut counts, output).await?);
         }
@@ -74,7 +78,7 @@ pub(super) async fn submit_lines(
             Err(sentence) => {
                 progress.clear();
                 return Err(Failure::usage(format!(
-                    "{sentence}; {} tasks of the lines before it were submitted",
+                    "{sentence}; tasks of the lines before it that were submitted: {}",
                     counts.accepted
                 )));
             }
@@ -123,15 +127,16 @@ enum BatchEnd {
     EndOfFile,
 }
 
-/// The lines of a file.
+/// The lines of a file, with their numbers. A thread reads them, so that a batch goes to the broker
+/// when no more lines are there yet, and heartbeats go on meanwhile.
 struct Lines {
-    reader: Box<dyn BufRead>,
+    read: mpsc::Receiver<Result<(u64, String), String>>,
     number: u64,
 }
 
 impl Lines {
     fn open(file: &Path) -> Result<Self, Failure> {
-        let reader: Box<dyn BufRead> = if file == Path::new("-") {
+        let reader: Box<dyn BufRead + Send> = if file == Path::new("-") {
             Box::new(BufReader::new(io::stdin()))
         } else {
             let opened = File::open(file).map_err(|error| {
@@ -139,42 +144,62 @@ impl Lines {
             })?;
             Box::new(BufReader::new(opened))
         };
-        Ok(Self { reader, number: 0 })
+        let (sender, read) = mpsc::channel(LINES_AHEAD);
+        std::thread::Builder::new()
+            .name("lines".into())
+            .spawn(move || read_lines(reader, &sender))
+            .map_err(|error| Failure::error(format!("cannot start a thread: {error}")))?;
+        Ok(Self { read, number: 0 })
     }
 
-    /// The tasks of the next lines with their numbers, and why there are no more of them.
-    fn batch(
+    /// The tasks of the lines that are there, at least one, with their numbers, and why the batch
+    /// ends.
+    async fn batch(
         &mut self,
         defaults: &TaskArguments,
     ) -> (Vec<(u64, Submission)>, Result<BatchEnd, String>) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < BATCH_TASKS && bytes < BATCH_BYTES {
-            let line = match self.next() {
-                Ok(Some(line)) => line,
-                Ok(None) => return (batch, Ok(BatchEnd::EndOfFile)),
-                Err(sentence) => return (batch, Err(sentence)),
-            };
-            bytes += line.len();
-            match task(&line, defaults) {
-                Ok(task) => batch.push((self.number, task)),
-                Err(sentence) => return (batch, Err(format!("line {}: {sentence}", self.number))),
-            }
-        }
-        (batch, Ok(BatchEnd::More))
-    }
-
-    /// The next line that is not empty.
-    fn next(&mut self) -> Result<Option<String>, String> {
+        let mut next = self.read.recv().await;
         loop {
-            let mut line = String::new();
-            let mut bounded = io::Read::take(&mut self.reader, LINE_BYTES_MAX);
-            self.number += 1;
-            match bounded.read_line(&mut line) {
-                Ok(0) => return Ok(None),
-                Ok(_) if line.trim().is_empty() => {}
-                Ok(_) => return Ok(Some(line)),
-                Err(error) => return Err(format!("line {}: {error}", self.number)),
+            let Some(line) = next else { return (batch, Ok(BatchEnd::EndOfFile)) };
+            let submission = line.and_then(|(number, line)| {
+                (self.number, bytes) = (number, bytes + line.len());
+                task(&line, defaults).map_err(|sentence| format!("line {number}: {sentence}"))
+            });
+            match submission {
+                Ok(submission) => batch.push((self.number, submission)),
+                Err(sentence) => return (batch, Err(sentence)),
             }
+            if batch.len() >= BATCH_TASKS || bytes >= BATCH_BYTES {
+                return (batch, Ok(BatchEnd::More));
+            }
+            next = match self.read.try_recv() {
+                Ok(line) => Some(line),
+                Err(TryRecvError::Empty) => return (batch, Ok(BatchEnd::More)),
+                Err(TryRecvError::Disconnected) => None,
+            };
+        }
+    }
+}
+
+/// Sends the lines that are not empty, until the file ends or cannot be read.
+fn read_lines(
+    mut reader: Box<dyn BufRead + Send>,
+    lines: &mpsc::Sender<Result<(u64, String), String>>,
+) {
+    for number in 1.. {
+        let mut line = String::new();
+        let mut bounded = io::Read::take(&mut reader, LINE_BYTES_MAX);
+        let read = match bounded.read_line(&mut line) {
+            Ok(0) => return,
+            Ok(_) if line.trim().is_empty() => continue,
+            Ok(_) => Ok((number, line)),
+            Err(error) => Err(format!("line {number}: {error}")),
+        };
+        let is_over = read.is_err();
+        // The command may have ended.
+        if lines.blocking_send(read).is_err() || is_over {
+            return;
         }
     }
 }
