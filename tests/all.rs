@@ -15,6 +15,7 @@ mod faults;
 mod full_answers;
 mod handshake;
 mod interruptions;
+mod journal;
 mod lost_worker;
 mod mailboxes;
 mod network;

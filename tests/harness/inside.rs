@@ -42,7 +42,7 @@ pub struct Loop {
 impl Loop {
     /// A new broker whose disk is memory.
     pub fn in_memory(credit: u32) -> Self {
-        let (medium, config) = Disk::in_memory().medium(0);
+        let (medium, config) = Disk::in_memory().medium(0).expect("an empty journal can be read");
         let (store, _) = Store::over(medium, config, &mut |_| {}).expect("nothing is there yet");
         Self::over(Inside::over(store), credit)
     }

@@ -37,9 +37,9 @@ pub const BUGS: [Bug; 17] = [
         name: "SkipTheFlush",
         promise: "promise 1",
         file: "tests/harness/simulated_disk.rs",
-        before: "for batch in state.unsynced.drain(..) {\n            batch.apply(&mut state.durable);",
+        before: "for segment in &mut state.segments {",
         after: "if IS_PLANTED {\n            return Ok(());\n        }\n        \
-                for batch in state.unsynced.drain(..) {\n            batch.apply(&mut state.durable);",
+                for segment in &mut state.segments {",
     },
     // Answers leave before the commit that they depend on: the same harm in a narrower gap.
     Bug {

@@ -1,6 +1,7 @@
-//! A disk in memory for the simulation. What was written and not synced may be gone after a crash,
-//! whole batches only, as with sled; it fails when it is told to, and it can be nearly full. Every
-//! choice comes from its seed.
+//! A disk in memory for the simulation: the segments of a journal and an archive, which are synced
+//! apart from each other, as files are. What was written and not synced may be gone after a crash:
+//! of a segment any sectors, of the archive whole batches, as with sled. The disk fails when it is
+//! told to, and it can be nearly full. Every choice comes from its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,13 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use celeriac_store::{Chunks, Copier, Copy, Error, Medium, Room, StoreConfig};
+use celeriac_store::{
+    Archive, Chunks, Copier, Copy, Error, Journal, Medium, Mover, ReadChunk, ReadError, Room,
+    Segments, StoreConfig,
+};
 use tokio::sync::Notify;
 
 /// Small, so that a world of some thousand tasks has its log cleaned again and again.
 const SLACK_BYTES: u64 = 48 * 1024;
 const CACHE_BYTES: u64 = 64 * 1024;
 const DISK_BYTES: u64 = 100 << 30;
+/// Small too, so that the journal goes round again and again.
+const SEGMENT_BYTES: u32 = 48 * 1024;
+const SEGMENTS: u32 = 4;
+/// What a disk writes as a whole.
+const SECTOR_BYTES: usize = 512;
 
 /// The next call of its kind that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +43,12 @@ pub struct Disk(Arc<Mutex<State>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct State {
-    durable: BTreeMap<u64, Bytes>,
-    /// What the running broker sees.
-    seen: BTreeMap<u64, Bytes>,
-    unsynced: Vec<Batch>,
-    /// The newest chunk that was noted as durable.
-    noted: Option<u64>,
-    note_to_come: Option<u64>,
+    segments: Vec<Segment>,
+    /// The latest block that was noted as durable.
+    noted: u64,
+    note_to_come: u64,
+    archive: ArchiveState,
+    mover: Option<Mover>,
     fault: Option<Fault>,
     /// A write is durable at once.
     syncs_at_once: bool,
@@ -49,15 +57,35 @@ struct State {
     figures: Figures,
 }
 
-/// What became of batches and chunks.
+/// What became of writes and chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Un-synced batches that a crash took.
+    /// Un-synced writes that a crash took, whole or in part.
     pub lost: u64,
-    /// Un-synced batches that a crash left.
+    /// Un-synced writes that a crash left.
     pub kept: u64,
-    /// Chunks that left the log.
+    /// Chunks that moved from the journal to the archive.
+    pub moved: u64,
+    /// Chunks that left the archive.
     pub cleaned: u64,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    durable: Vec<u8>,
+    /// What the running broker sees.
+    seen: Vec<u8>,
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+struct ArchiveState {
+    durable: BTreeMap<u64, Bytes>,
+    /// What the running broker sees.
+    seen: BTreeMap<u64, Bytes>,
+    unsynced: Vec<Batch>,
+    /// The newest chunk that was noted as durable.
+    noted: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -88,6 +116,22 @@ impl State {
     fn below(&mut self, bound: u64) -> u64 {
         self.random() % bound
     }
+
+    /// Writes to a segment what a crash leaves of a write: nothing, all, or any of its sectors.
+    fn tear(&mut self, durable: &mut [u8], offset: usize, bytes: &[u8]) {
+        let kept_of_4 = self.below(5);
+        let mut is_whole = true;
+        for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+            if self.below(4) < kept_of_4 {
+                let at = offset + number * SECTOR_BYTES;
+                durable[at..at + sector.len()].copy_from_slice(sector);
+            } else {
+                is_whole = false;
+            }
+        }
+        self.figures.kept += u64::from(is_whole);
+        self.figures.lost += u64::from(!is_whole);
+    }
 }
 
 impl Disk {
@@ -117,20 +161,30 @@ impl Disk {
         self.state().is_low = is_low;
     }
 
-    /// The end of the process, or of the power: of what is not synced, the first so many batches
-    /// are there.
+    /// The end of the process, or of the power: of what is not synced, any sectors of the segments
+    /// and the first so many batches of the archive are there.
     pub fn crash(&self) {
         let state = &mut *self.state();
-        let batches = state.unsynced.len() as u64;
-        let kept = state.below(batches + 1);
-        for batch in state.unsynced.drain(..).take(kept as usize) {
-            batch.apply(&mut state.durable);
+        let mut segments = std::mem::take(&mut state.segments);
+        for segment in &mut segments {
+            for (offset, bytes) in segment.unsynced.drain(..) {
+                state.tear(&mut segment.durable, offset, &bytes);
+            }
+            segment.seen = segment.durable.clone();
         }
+        state.segments = segments;
+        let batches = state.archive.unsynced.len() as u64;
+        let kept = state.below(batches + 1);
+        let archive = &mut state.archive;
+        for batch in archive.unsynced.drain(..).take(kept as usize) {
+            batch.apply(&mut archive.durable);
+        }
+        archive.seen = archive.durable.clone();
         state.figures.kept += kept;
         state.figures.lost += batches - kept;
-        state.note_to_come = None;
+        state.note_to_come = state.noted;
         state.fault = None;
-        state.seen = state.durable.clone();
+        state.mover = None;
     }
 
     /// All of them since it was new.
@@ -160,102 +214,198 @@ impl Disk {
         self.state().fault.take_if(|fault| *fault == Fault::Stall).is_some()
     }
 
-    /// What was written is durable when this returns.
+    /// What was written to the journal is durable when this returns.
     pub fn sync(&self) -> Result<(), Error> {
         let state = &mut *self.state();
         if state.fault.take_if(|fault| *fault == Fault::Sync).is_some() {
-            return Err(Error::io("sync the log")(io::Error::from_raw_os_error(libc::EIO)));
+            return Err(failure("sync the journal"));
         }
-        for batch in state.unsynced.drain(..) {
-            batch.apply(&mut state.durable);
+        for segment in &mut state.segments {
+            for (offset, bytes) in segment.unsynced.drain(..) {
+                segment.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
         }
-        state.noted = state.note_to_come.take().or(state.noted);
+        state.noted = state.note_to_come;
         Ok(())
+    }
+
+    /// At times does a step of a move from the journal to the archive: only while all of the
+    /// journal is durable, because a real journal syncs before it moves.
+    pub fn move_at_times(&self) -> Result<(), Error> {
+        let mover = {
+            let state = &mut *self.state();
+            (state.below(3) > 0).then(|| state.mover.clone()).flatten()
+        };
+        mover.map_or(Ok(false), |mover| mover.step()).map(|_| ())
     }
 
     /// The disk as a medium, and what a store on it is to be told. Nothing that the store writes is
     /// durable before [`sync`](Self::sync).
-    pub fn medium(&self, reserve_bytes: u64) -> (Box<dyn Medium>, StoreConfig) {
+    ///
+    /// # Errors
+    /// When the journal is damaged.
+    pub fn medium(&self, reserve_bytes: u64) -> Result<(Box<dyn Medium>, StoreConfig), Error> {
         let config = StoreConfig {
             disk_reserve_bytes: reserve_bytes,
             cache_bytes: CACHE_BYTES,
             slack_bytes: SLACK_BYTES,
         };
-        (Box::new(Mounted { disk: self.clone() }), config)
+        let mounted = Arc::new(Mounted { disk: self.clone() });
+        let journal = Journal::over(mounted.clone(), mounted)?.without_thread();
+        self.state().mover = Some(journal.mover());
+        Ok((Box::new(journal), config))
     }
 }
 
-/// The disk in the hands of a store.
+fn failure(doing: &str) -> Error {
+    Error::io(doing)(io::Error::from_raw_os_error(libc::EIO))
+}
+
+/// The disk in the hands of a journal.
 struct Mounted {
     disk: Disk,
 }
 
+impl Segments for Mounted {
+    fn mark(&self) -> u64 {
+        7
+    }
+
+    fn count(&self) -> u32 {
+        self.disk.state().segments.len() as u32
+    }
+
+    fn bytes(&self, segment: u32) -> u32 {
+        self.disk.state().segments.get(segment as usize).map_or(0, |found| found.seen.len() as u32)
+    }
+
+    fn bytes_max(&self) -> u32 {
+        SEGMENT_BYTES
+    }
+
+    fn count_max(&self) -> u32 {
+        SEGMENTS
+    }
+
+    fn read(&self, segment: u32, offset: u32, buffer: &mut [u8]) -> Result<(), Error> {
+        let found = &self.disk.state().segments[segment as usize];
+        buffer.copy_from_slice(&found.seen[offset as usize..][..buffer.len()]);
+        Ok(())
+    }
+
+    /// Not durable before [`Disk::sync`]: whoever simulates the committing waits in between.
+    fn write(&self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), Error> {
+        let state = &mut *self.disk.state();
+        if state.fault.take_if(|fault| *fault == Fault::Write).is_some() {
+            return Err(failure("write to the journal"));
+        }
+        let syncs_at_once = state.syncs_at_once;
+        let found = &mut state.segments[segment as usize];
+        found.seen[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        if !syncs_at_once {
+            found.unsynced.push((offset as usize, bytes.to_vec()));
+            self.disk.1.notify_waiters();
+        }
+        Ok(())
+    }
+
+    fn sync(&self, _segment: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn grow(&self, segment: u32, bytes: u32) -> Result<(), Error> {
+        let state = &mut *self.disk.state();
+        if segment as usize == state.segments.len() {
+            state.segments.push(Segment::default());
+        }
+        let found = &mut state.segments[segment as usize];
+        found.durable.resize(found.durable.len().max(bytes as usize), 0);
+        found.seen.resize(found.seen.len().max(bytes as usize), 0);
+        Ok(())
+    }
+
+    fn may_grow(&self) -> bool {
+        !self.disk.state().is_low
+    }
+
+    fn note(&self, sequence: u64) -> Result<(), Error> {
+        self.disk.state().note_to_come = sequence;
+        Ok(())
+    }
+
+    fn noted(&self) -> u64 {
+        self.disk.state().noted
+    }
+}
+
 impl Chunks for Mounted {
-    fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
-        Ok(self.disk.state().seen.last_key_value().map(|(number, chunk)| (*number, chunk.clone())))
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, ReadError> {
+        let state = self.disk.state();
+        Ok(state.archive.seen.last_key_value().map(|(number, chunk)| (*number, chunk.clone())))
     }
 
-    fn read_next(&self, number: u64) -> Result<Bytes, String> {
-        let chunk = self.disk.state().seen.get(&number).cloned();
-        chunk.ok_or_else(|| format!("chunk {number} is missing from its log"))
+    fn read_next(&self, number: u64) -> Result<Bytes, ReadError> {
+        let chunk = self.disk.state().archive.seen.get(&number).cloned();
+        chunk.ok_or_else(|| format!("chunk {number} is missing from its log").into())
     }
 
-    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, ReadError> {
+        let state = self.disk.state();
         let numbers: BTreeSet<u64> =
-            self.disk.state().seen.range(..base).map(|(number, _)| *number).collect();
+            state.archive.seen.range(..base).map(|(number, _)| *number).collect();
         Ok(numbers.into_iter().collect())
     }
 }
 
-impl Medium for Mounted {
+impl Archive for Mounted {
     fn place(&self) -> &Path {
         Path::new("simulated")
     }
 
     fn confirmed(&self) -> Option<u64> {
-        self.disk.state().noted
+        self.disk.state().archive.noted
     }
 
     fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
-        Ok(self.disk.state().seen.get(&number).cloned())
+        Ok(self.disk.state().archive.seen.get(&number).cloned())
     }
 
-    /// Not durable before [`Disk::sync`]: whoever simulates the committing waits in between.
-    fn write(&mut self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
+    fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
         let state = &mut *self.disk.state();
-        if state.fault.take_if(|fault| *fault == Fault::Write).is_some() {
-            return Err(Error::io("write a chunk")(io::Error::from_raw_os_error(libc::EIO)));
-        }
         let batch = Batch { chunks: chunks.to_vec(), removed: removed.to_vec() };
-        batch.apply(&mut state.seen);
+        batch.apply(&mut state.archive.seen);
+        state.figures.moved += chunks.len() as u64;
         state.figures.cleaned += removed.len() as u64;
-        state.note_to_come = chunks.last().map(|(number, _)| *number).or(state.note_to_come);
-        if state.syncs_at_once {
-            return Ok(());
-        }
-        state.unsynced.push(batch);
+        state.archive.unsynced.push(batch);
         self.disk.1.notify_waiters();
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Error> {
-        self.disk.sync()
-    }
-
-    fn opened(&mut self) -> Result<(), Error> {
+    fn flush(&self, newest: Option<u64>) -> Result<(), Error> {
+        let archive = &mut self.disk.state().archive;
+        for batch in archive.unsynced.drain(..) {
+            batch.apply(&mut archive.durable);
+        }
+        archive.noted = archive.noted.max(newest);
         Ok(())
     }
 
-    fn abandon(self: Box<Self>) {}
+    fn inspect(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn opened(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     fn room(&self) -> Result<Room, Error> {
         let state = self.disk.state();
         let free_bytes = if state.is_low { 1 << 20 } else { DISK_BYTES / 2 };
-        let file_bytes = state.seen.values().map(|chunk| chunk.len() as u64).sum();
+        let file_bytes = state.archive.seen.values().map(|chunk| chunk.len() as u64).sum();
         Ok(Room { free_bytes, reusable_bytes: 0, file_bytes, disk_bytes: DISK_BYTES })
     }
 
-    fn reclaim(&mut self) -> Result<(), Error> {
+    fn reclaim(&self) -> Result<(), Error> {
         Ok(())
     }
 
@@ -263,7 +413,11 @@ impl Medium for Mounted {
         0
     }
 
-    fn copier(&self, _copy: Copy) -> Option<Copier> {
+    fn copier(&self, _copy: Copy, _read: ReadChunk) -> Option<Copier> {
         None
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.disk.sync()
     }
 }

@@ -93,7 +93,7 @@ impl Host {
 
     /// Starts the broker on the disk, and a task that commits for it in simulated time.
     fn start(&self) -> Result<(SimulatedBroker, AbortHandle), RunError> {
-        let (medium, store) = self.disk.medium(self.config.disk_reserve_bytes);
+        let (medium, store) = self.disk.medium(self.config.disk_reserve_bytes)?;
         let (broker, commits) = SimulatedBroker::start(self.config.clone(), medium, store)?;
         self.disk.sync()?;
         let committing = tokio::spawn(commit(commits, self.disk.clone()));
@@ -199,6 +199,7 @@ async fn commit_all(commits: &mut SimulatedCommits, disk: &Disk) -> Result<(), S
         }
         disk.sync()?;
         commits.answer(written);
+        disk.move_at_times()?;
     }
     Ok(())
 }

@@ -61,6 +61,7 @@ const CRATES: &[Rule] = &[
             "celeriac-fuzz-functions",
             "celeriac-history",
             "celeriac-proto",
+            "celeriac-record",
             "celeriac-store",
             "celeriac-worker",
         ],

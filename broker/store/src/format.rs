@@ -9,7 +9,7 @@ use celeriac_record::{Record, Slot};
 use super::Marks;
 use super::chunk::{self, HEADER_BYTES, Header, Kind};
 use super::codec::{self, Glance};
-use super::medium::Chunks;
+use super::medium::{Chunks, ReadError};
 use super::survey::{self, Refusal};
 
 /// The stored form of a record.
@@ -45,6 +45,7 @@ pub fn load(stored: &Stored) -> Result<(Vec<Record>, Marks), String> {
     let marks = marks.map_err(|refusal| match refusal {
         Refusal::Damaged(reason) => reason,
         Refusal::Unreadable(error) => error.to_string(),
+        Refusal::Refused(error) => error.to_string(),
         Refusal::Newer(format) => format!("format {format}"),
     })?;
     Ok((records, marks))
@@ -114,16 +115,17 @@ pub fn chunk_of_a_run(
 }
 
 impl Chunks for Stored {
-    fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, ReadError> {
         Ok(self.last_key_value().map(|(number, bytes)| (*number, bytes.clone())))
     }
 
-    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, ReadError> {
         Ok(self.range(..base).map(|(number, _)| *number).collect())
     }
 
-    fn read_next(&self, number: u64) -> Result<Bytes, String> {
-        self.get(&number).cloned().ok_or_else(|| format!("chunk {number} is missing from its log"))
+    fn read_next(&self, number: u64) -> Result<Bytes, ReadError> {
+        let chunk = self.get(&number).cloned();
+        chunk.ok_or_else(|| format!("chunk {number} is missing from its log").into())
     }
 }
 

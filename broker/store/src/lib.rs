@@ -9,8 +9,9 @@
 //! This file has the store's interface and its reads. `append` and `clean` write, `room` watches
 //! how full the disk is, `open` starts, `backup` copies. They use `codec` (record to bytes),
 //! `chunk` (bytes to checked chunks), `index` (the live records), `cache`, and `survey` (reads the
-//! log from end to end). The log lies on a [`Medium`]; for every broker that is sled in a data
-//! folder (`sled`). [`mod@format`] makes and reads records and chunks without a medium.
+//! log from end to end). The log lies on a [`Medium`]; for every broker that is a journal
+//! (`journal`) in front of sled in a data folder (`sled`). [`mod@format`] makes and reads records
+//! and chunks without a medium.
 
 mod append;
 mod backup;
@@ -18,9 +19,11 @@ mod cache;
 mod chunk;
 mod clean;
 mod codec;
+mod direct;
 mod error;
 pub mod format;
 mod index;
+mod journal;
 mod medium;
 mod open;
 mod room;
@@ -40,11 +43,12 @@ use self::chunk::HEADER_BYTES;
 pub use self::error::Error;
 use self::index::Index;
 pub use self::index::{Located, Location};
-pub use self::medium::{Chunks, Copier, Copy, Medium, Room};
+pub use self::journal::{Journal, Mover, Segments};
+pub use self::medium::{Archive, Chunks, Copier, Copy, Medium, ReadChunk, ReadError, Room};
 use self::room::Outlook;
 #[cfg(feature = "failing-reads")]
 pub use self::sled::reads::FAIL_READS;
-pub use self::sled::{FolderConfig, Report, check, check_telling, disk_failure};
+pub use self::sled::{FolderConfig, JournalConfig, Report, check, check_telling, disk_failure};
 
 /// The bounds of a store.
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 //! atomic batches (after a crash either a whole batch is present, or nothing of it), and reports
 //! how full it is. It knows nothing of records.
 //!
-//! A broker uses sled in a data folder (`sled.rs`). The simulation of the tests has its own medium,
-//! which loses bytes that were not synced. If you write another medium, keep the promises of
-//! [`Medium`], and pass the medium to [`Store::over`](crate::Store::over).
+//! A broker uses a journal (`journal.rs`) in front of an archive, which is sled (`sled.rs`), both
+//! in one data folder. The simulation of the tests has its own segments and archive, which lose
+//! bytes that were not synced. If you write another medium, keep the promises of [`Medium`], and
+//! pass the medium to [`Store::over`](crate::Store::over).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,25 +17,55 @@ use bytes::Bytes;
 use super::backup::BackupError;
 use super::error::Error;
 
-/// The part of a medium that reading the log from end to end needs. An error is a sentence.
+/// Why a log cannot be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// Something is missing or is not what was written. The text says what.
+    Damaged(String),
+    /// The system refused a read. The log itself may be whole.
+    Refused(Error),
+}
+
+impl ReadError {
+    pub(crate) fn into_error(self, folder: &Path) -> Error {
+        match self {
+            Self::Damaged(reason) => Error::Damaged { folder: folder.to_owned(), reason },
+            Self::Refused(error) => error,
+        }
+    }
+}
+
+impl From<String> for ReadError {
+    fn from(reason: String) -> Self {
+        Self::Damaged(reason)
+    }
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The part of a medium or an archive that reading the log from end to end needs.
 pub trait Chunks {
     /// The newest chunk, with its number. `None`: the log is empty.
     ///
     /// # Errors
     /// When the medium cannot be read.
-    fn newest(&self) -> Result<Option<(u64, Bytes)>, String>;
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, ReadError>;
 
     /// One chunk, when all chunks are read in order.
     ///
     /// # Errors
     /// When the chunk is missing or cannot be read.
-    fn read_next(&self, number: u64) -> Result<Bytes, String>;
+    fn read_next(&self, number: u64) -> Result<Bytes, ReadError>;
 
     /// The numbers of chunks that are present although they are older than the log.
     ///
     /// # Errors
     /// When the medium cannot be read.
-    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String>;
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, ReadError>;
 }
 
 /// The storage that a store needs for its log. The store makes one call for each chunk or batch,
@@ -94,6 +125,75 @@ pub trait Medium: Chunks + Send {
     /// When the medium cannot be flushed; every batch that was written is safe even then.
     fn close(&mut self) -> Result<(), Error>;
 }
+
+/// The storage for the chunks that have left a journal. It may lack chunks that the journal has.
+/// The journal writes from one thread at a time, and reads from several.
+pub trait Archive: Chunks + Send + Sync {
+    /// The place that errors name.
+    fn place(&self) -> &Path;
+
+    /// The newest chunk that the archive knows to have been durable before this start, together
+    /// with all older chunks of the log.
+    fn confirmed(&self) -> Option<u64>;
+
+    /// One chunk from anywhere in the log. `None`: the chunk is missing.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    fn read(&self, number: u64) -> Result<Option<Bytes>, Error>;
+
+    /// Adds and removes chunks. They are durable after the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Any error. The archive cannot be used after an error.
+    fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error>;
+
+    /// Makes everything durable that was written. The archive then has all chunks of the log up to
+    /// `newest`, and may take note of that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn flush(&self, newest: Option<u64>) -> Result<(), Error>;
+
+    /// Checks that the archive is still in its place. The journal asks before it confirms anything.
+    ///
+    /// # Errors
+    /// When someone has removed or cut files.
+    fn inspect(&self) -> Result<(), Error>;
+
+    /// Called once, after a first batch was written and flushed.
+    ///
+    /// # Errors
+    /// When the archive cannot be used.
+    fn opened(&self) -> Result<(), Error>;
+
+    /// As [`Medium::room`].
+    ///
+    /// # Errors
+    /// When the system does not answer.
+    fn room(&self) -> Result<Room, Error>;
+
+    /// As [`Medium::reclaim`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn reclaim(&self) -> Result<(), Error>;
+
+    /// As [`Medium::reclaim_bytes`].
+    fn reclaim_bytes(&self) -> u64;
+
+    /// As [`Medium::copier`]. `read` reads a chunk from the journal or the archive.
+    fn copier(&self, copy: Copy, read: ReadChunk) -> Option<Copier>;
+
+    /// As [`Medium::close`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn close(&self) -> Result<(), Error>;
+}
+
+/// A function that reads a chunk of a log that is in use.
+pub type ReadChunk = Box<dyn Fn(u64) -> Result<Bytes, ReadError> + Send>;
 
 /// A function that copies chunks and returns the number of copied bytes.
 pub type Copier = Box<dyn FnOnce() -> Result<u64, BackupError> + Send>;

@@ -13,7 +13,7 @@ use super::chunk::{self, FORMAT, Fault, HEADER_BYTES, Kind};
 use super::codec;
 use super::error::Error;
 use super::index::{Index, Location};
-use super::medium::Chunks;
+use super::medium::{Chunks, ReadError};
 use super::varint::Malformed;
 
 /// Why the store refuses to serve a log.
@@ -22,6 +22,7 @@ pub(super) enum Refusal {
     Damaged(String),
     /// The disk did not deliver the log; the log itself may be whole.
     Unreadable(io::Error),
+    Refused(Error),
     Newer(u32),
 }
 
@@ -33,6 +34,7 @@ impl Refusal {
             Self::Unreadable(source) => {
                 Error::io(format!("read {}", folder.join("db").display()))(source)
             }
+            Self::Refused(error) => error,
             Self::Newer(found) => Error::NewerFormat { folder, found, known: u32::from(FORMAT) },
         }
     }
@@ -50,6 +52,15 @@ impl From<Fault> for Refusal {
 impl From<String> for Refusal {
     fn from(reason: String) -> Self {
         Self::Damaged(reason)
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(reason) => Self::Damaged(reason),
+            ReadError::Refused(error) => Self::Refused(error),
+        }
     }
 }
 

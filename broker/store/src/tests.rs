@@ -7,6 +7,7 @@ mod cleaning;
 mod damage;
 mod files;
 mod fixture;
+mod journal;
 mod liveness;
 mod process;
 mod reading;
@@ -25,7 +26,7 @@ use celeriac_record::{
 };
 
 use self::records::{changed, queue, submitted};
-use super::{Error, FolderConfig, Marks, Store, StoreConfig};
+use super::{Error, FolderConfig, JournalConfig, Marks, Store, StoreConfig};
 
 /// The records that a start handed to the caller, by slot and by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -84,8 +85,15 @@ fn small() -> StoreConfig {
     StoreConfig { cache_bytes: 256 << 10, slack_bytes: 64 << 10, ..StoreConfig::default() }
 }
 
+/// So small a journal that its chunks move to sled again and again, if this process is to have
+/// one.
+fn journal() -> Option<JournalConfig> {
+    let small = JournalConfig { segment_bytes: 96 << 10, segments: 4 };
+    std::env::var_os(journal::VARIABLE).map(|_| small)
+}
+
 fn small_folder(folder: &Path) -> FolderConfig {
-    FolderConfig { ballast_bytes: 4096, ..FolderConfig::new(folder) }
+    FolderConfig { ballast_bytes: 4096, journal: journal(), ..FolderConfig::new(folder) }
 }
 
 fn open(folder: &Path) -> Result<(Store, Marks, Loaded), Error> {

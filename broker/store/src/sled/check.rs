@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use celeriac_record::{Named, Record, Slot, State};
 
 use super::files::PRIVATE_FOLDER;
-use super::folder::{Folder, room_in};
+use super::folder::{FORMAT_WITHOUT_JOURNAL, Folder, room_in};
 use super::guard::{self, SPARE_BYTES};
 use super::log::Log;
 use super::note::Note;
+use super::watch::Watch;
 use crate::error::Error;
+use crate::journal::Reading;
 use crate::survey;
 
 /// The beginning of a copy's name.
@@ -50,7 +52,7 @@ pub struct Report {
     pub live_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
-    /// Bytes of the storage engine's file.
+    /// Bytes of the storage engine's file and of the journal's files.
     pub file_bytes: u64,
     /// A finding that looks odd although nothing is lost, as after some crashes.
     pub oddity: Option<String>,
@@ -78,24 +80,29 @@ pub fn check(folder: &Path) -> Result<Report, Error> {
 /// # Errors
 /// The errors of [`check`].
 pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
-    let mut folder = Folder::lock_to_read(folder)?;
+    let folder = Folder::lock_to_read(folder)?;
     let format =
         folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
-    let Some(note) = folder.read_note()? else {
+    let Some(note) = Watch::default().read_note(&folder)? else {
         if guard::is_unconfirmed(&folder)? {
             return Ok(Count::default().report(format, 0, None));
         }
         return Err(folder.damaged("its file `durable` is missing or cannot be read"));
     };
-    let oddity = guard::doubt(&folder, &note)?;
+    let journal = (format > FORMAT_WITHOUT_JOURNAL)
+        .then(|| guard::read_journal(&folder, None))
+        .transpose()?;
+    let oddity = guard::doubt(&folder, journal.as_ref(), &note)?;
     let file_bytes = folder.database_bytes()?;
     let copy = CheckedCopy::new(file_bytes)?;
     tell(&copy.path);
     let place = copy.by_descriptor();
     guard::copy(&folder, &place)
         .map_err(Error::io(format!("copy the folder to {}", copy.path.display())))?;
-    let count = guard::try_out(&folder, &place, oddity.as_deref(), move |log| count(log, &note))?;
-    Ok(count.report(format, file_bytes, oddity))
+    let journal_bytes = journal.as_ref().map_or(0, Reading::file_bytes);
+    let trial = move |log: &Log| count(log, journal.as_ref(), &note);
+    let count = guard::try_out(&folder, &place, oddity.as_deref(), trial)?;
+    Ok(count.report(format, file_bytes + journal_bytes, oddity))
 }
 
 /// A folder for the copy that only this user can read.
@@ -170,8 +177,8 @@ struct Count {
     log_bytes: u64,
 }
 
-fn count(log: &Log, note: &Note) -> Result<Count, survey::Refusal> {
-    let survey = survey::survey(log, Some(note.chunk))?;
+fn count(log: &Log, journal: Option<&Reading>, note: &Note) -> Result<Count, survey::Refusal> {
+    let survey = guard::survey(log, journal, note)?;
     let index = &survey.index;
     let mut count = Count {
         chunks: index.end() - index.base(),
@@ -179,7 +186,11 @@ fn count(log: &Log, note: &Note) -> Result<Count, survey::Refusal> {
         log_bytes: index.log_bytes(),
         ..Count::default()
     };
-    survey::load(log, index, &mut |record| count.take(record))?;
+    let mut take = |record| count.take(record);
+    match journal {
+        None => survey::load(log, index, &mut take)?,
+        Some(journal) => survey::load(&journal.over(log), index, &mut take)?,
+    }
     Ok(count)
 }
 

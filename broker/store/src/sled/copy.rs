@@ -1,8 +1,9 @@
 //! Writes a backup: a separate data folder with the chunks of a log that is in use.
 //!
-//! The copy gets its file `format` last. A broker accepts no data folder without this file, so a
-//! backup that fails or is killed leaves nothing that a broker would serve. A new folder has the
-//! name `FOLDER.partial` until it is complete.
+//! The copy has no journal: it has the format of the versions before the journal, which every
+//! version reads. The copy gets its file `format` last. A broker accepts no data folder without
+//! this file, so a backup that fails or is killed leaves nothing that a broker would serve. A new
+//! folder has the name `FOLDER.partial` until it is complete.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::files::{self, LOST_AND_FOUND, PRIVATE_FOLDER, sync_folder};
-use super::folder::{Folder, room_in};
+use super::folder::{FORMAT_WITHOUT_JOURNAL, Folder, room_in};
 use super::log::{Log, SEGMENT_BYTES};
 use super::open::unreadable;
+use super::sync::syncs;
+use super::watch::Watch;
 use crate::backup::BackupError;
 use crate::chunk;
 use crate::error::Error;
-use crate::medium::{Copier, Copy};
+use crate::medium::{Copier, Copy, ReadChunk, ReadError};
 
 /// Chunks written to the copy in one batch.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -25,10 +28,11 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const ROOM_FACTOR: u64 = 2;
 const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
 
-/// A function that copies chunks of `log`, which lies in the folder `source`.
-pub(super) fn copier(log: Log, source: &Path, copy: Copy) -> Copier {
+/// A function that copies the chunks that `read` reads. They lie in the folder `source`, partly in
+/// `log`.
+pub(super) fn copier(log: Log, read: ReadChunk, source: &Path, copy: Copy) -> Copier {
     let source = source.to_owned();
-    Box::new(move || FolderCopy { log, source, copy }.write())
+    Box::new(move || FolderCopy { log, read, source, copy }.write())
 }
 
 /// The target of a backup.
@@ -39,10 +43,11 @@ enum Place {
     Empty(PathBuf),
 }
 
-/// The state of the backup's thread. The thread shares only sled with the store, and sled allows
-/// that.
+/// The state of the backup's thread. The thread shares only sled and the journal with the store,
+/// and both allow that.
 struct FolderCopy {
     log: Log,
+    read: ReadChunk,
     source: PathBuf,
     copy: Copy,
 }
@@ -165,21 +170,22 @@ impl FolderCopy {
 
     /// Fills the new folder with these chunks and makes it a data folder.
     fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
-        let mut folder = Folder::lock(partial)?;
+        let folder = Folder::lock(partial)?;
         files::warn_of_others(&folder);
         let before = folder.names(folder.path())?;
         let log = Log::open(folder.path(), true)
             .map_err(|failure| Error::Failed { reason: failure.to_string() })?;
         let written = self.write_chunks(&folder, &log).and_then(|bytes| {
             log.flush()?;
-            folder.note(self.copy.chunks.end - 1, log.stable_position())?;
+            let newest = self.copy.chunks.end - 1;
+            Watch::default().note(&folder, newest, log.stable_position())?;
             Ok(bytes)
         });
         log.abandon();
         let bytes = written?;
         files::close_new(&folder, &before)?;
         folder.sync_creation()?;
-        folder.write_format()?;
+        folder.write_format(FORMAT_WITHOUT_JOURNAL)?;
         Ok(bytes)
     }
 
@@ -189,17 +195,19 @@ impl FolderCopy {
             if self.copy.give_up.load(Ordering::SeqCst) {
                 return Err(BackupError::GivenUp);
             }
-            let damaged = |reason| match self.log.read_failure() {
+            let refused = |error: ReadError| match self.log.read_failure() {
                 Some(error) => unreadable(&self.source)(error),
-                None => Error::Damaged { folder: self.source.clone(), reason },
+                None => error.into_error(&self.source),
             };
-            let bytes = self.log.read_next(number).map_err(damaged)?;
-            chunk::open(number, &bytes).map_err(|fault| damaged(fault.to_string()))?;
+            let bytes = (self.read)(number).map_err(refused)?;
+            chunk::open(number, &bytes).map_err(|fault| refused(fault.to_string().into()))?;
             batch_bytes += bytes.len();
             batch.push((number, bytes));
             if batch_bytes >= BATCH_BYTES || number + 1 == self.copy.chunks.end {
                 self.keep_reserve(folder)?;
+                let before = syncs();
                 log.write(&batch, &[])?;
+                log.sync(Some(before))?;
                 copied += batch_bytes as u64;
                 batch.clear();
                 batch_bytes = 0;

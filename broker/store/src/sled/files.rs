@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::folder::{Folder, OF_SLED, REHEARSAL};
+use super::segments::is_segment;
 use crate::error::Error;
 
 /// The modes of folders and files that this program makes: other users have no access.
@@ -54,6 +55,7 @@ fn is_ours(name: &str) -> bool {
     OF_SLED.contains(&name)
         || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)
         || name.starts_with("snap.")
+        || is_segment(name)
 }
 
 /// Whether a folder may have this file or folder before it is a data folder: the first start makes

@@ -1,13 +1,9 @@
-//! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was
-//! confirmed) and `ballast`.
-//!
-//! The store writes `durable` after each commit and does not sync it: an older note is also true,
-//! and only promises less. The file has two places that take turns, so that a torn write damages
-//! only the newer note.
+//! The data folder and the files beside sled's: `lock`, `format` and `ballast`. `watch` has the
+//! file `durable`, and `segments` the files of the journal.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,13 +11,13 @@ use super::files::{
     PRIVATE_FILE, is_of_a_new_folder, make_folder, make_or_open, refuse_irregular, sync_folder,
     write_synced,
 };
-use super::note::{NOTE_BYTES, Note};
-use crate::chunk::FORMAT;
 use crate::error::Error;
 use crate::medium::Room;
 
-/// The files that a start needs. The store watches them while the broker runs.
-const REQUIRED: [&str; 4] = ["db", "conf", "format", "durable"];
+/// The format of a folder with a journal: the newest that this program knows.
+pub(crate) const FORMAT: u32 = 2;
+/// The format of a folder without a journal.
+pub(crate) const FORMAT_WITHOUT_JOURNAL: u32 = 1;
 /// The files and folders that sled makes.
 pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 /// A killed broker keeps its lock until its last write has ended. The next broker must not fail
@@ -37,25 +33,6 @@ pub(super) struct Folder {
     /// This file stays open: closing it releases the lock.
     #[allow(dead_code, reason = "it is held to be dropped")]
     lock: Option<File>,
-    notes: Option<File>,
-    note_sequence: u64,
-    /// The snapshot that sled made or used at this start.
-    snapshot: u64,
-    /// The files that must stay in place.
-    required: Vec<RequiredFile>,
-    /// The length of `db` at the last note.
-    file_bytes: u64,
-}
-
-/// A file as it was when the broker began to work.
-#[derive(Debug)]
-struct RequiredFile {
-    name: &'static str,
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    /// The file must never be shorter than this.
-    bytes: u64,
 }
 
 impl Folder {
@@ -71,7 +48,7 @@ impl Folder {
             sync_folder(parent)?;
         }
         refuse_irregular(&path)?;
-        let mut folder = Self::unlocked(path);
+        let mut folder = Self { path, lock: None };
         let names = folder.names(&folder.path)?;
         // The folder of another program gets no file at all, not even the lock. Another broker may
         // be making its files here: it has made the lock first.
@@ -82,18 +59,6 @@ impl Folder {
         wait_for_lock(&folder.path, || lock.try_lock())?;
         folder.lock = Some(lock);
         Ok(folder)
-    }
-
-    fn unlocked(path: PathBuf) -> Self {
-        Self {
-            path,
-            lock: None,
-            notes: None,
-            note_sequence: 0,
-            snapshot: 0,
-            required: Vec::new(),
-            file_bytes: 0,
-        }
     }
 
     /// Locks an existing folder against brokers, and changes nothing in it. A copy may have no file
@@ -117,7 +82,7 @@ impl Folder {
         if let Some(lock) = &lock {
             wait_for_lock(&path, || lock.try_lock_shared())?;
         }
-        Ok(Self { lock, ..Self::unlocked(path) })
+        Ok(Self { path, lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -138,14 +103,14 @@ impl Folder {
     }
 
     pub(super) fn newer(&self, found: u32) -> Error {
-        Error::NewerFormat { folder: self.path.clone(), found, known: u32::from(FORMAT) }
+        Error::NewerFormat { folder: self.path.clone(), found, known: FORMAT }
     }
 
     /// Reads the format of the folder. `None`: the folder is new, or not a data folder.
     pub(super) fn read_format(&self) -> Result<Option<u32>, Error> {
         match fs::read(self.path.join("format")) {
             Ok(bytes) => match parse_format(&bytes) {
-                Some(format) if format > u32::from(FORMAT) => Err(self.newer(format)),
+                Some(format) if format > FORMAT => Err(self.newer(format)),
                 Some(format) => Ok(Some(format)),
                 None => Err(self.damaged("its file `format` cannot be read")),
             },
@@ -154,13 +119,15 @@ impl Folder {
         }
     }
 
-    /// Prepares a new folder, and checks the format of any other folder.
-    pub(super) fn claim(&self) -> Result<(), Error> {
-        if self.read_format()?.is_some() {
-            return Ok(());
+    /// Prepares a new folder, which gets the format `new`, and checks the format of any other
+    /// folder. Returns the format.
+    pub(super) fn claim(&self, new: u32) -> Result<u32, Error> {
+        if let Some(format) = self.read_format()? {
+            return Ok(format);
         }
         self.refuse_foreign(&self.names(&self.path)?)?;
-        self.write_format()
+        self.write_format(new)?;
+        Ok(new)
     }
 
     /// Refuses a folder without the file `format`, unless it is empty or has only what the first
@@ -177,10 +144,10 @@ impl Folder {
         }
     }
 
-    /// From now on the folder counts as a data folder.
-    pub(super) fn write_format(&self) -> Result<(), Error> {
+    /// From now on the folder counts as a data folder of this format.
+    pub(super) fn write_format(&self, format: u32) -> Result<(), Error> {
         let new = self.path.join("format.new");
-        write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
+        write_synced(&new, format_text(format).as_bytes())?;
         fs::rename(&new, self.path.join("format")).map_err(self.io("name", "format"))?;
         sync_folder(&self.path)
     }
@@ -242,114 +209,6 @@ impl Folder {
             let position = u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok()?;
             Some((name, position))
         }))
-    }
-
-    /// Remembers the snapshot of this start for later notes.
-    pub(super) fn remember_snapshot(&mut self) -> Result<(), Error> {
-        self.snapshot = self.snapshot()?.map_or(0, |(_, position)| position);
-        Ok(())
-    }
-
-    /// The newest whole note. `None`: nothing was ever confirmed, or the notes are damaged; the
-    /// data file tells which.
-    pub(super) fn read_note(&mut self) -> Result<Option<Note>, Error> {
-        let bytes = match fs::read(self.path.join("durable")) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.io("read", "durable")(error)),
-        };
-        let newest = Note::newest_in(&bytes);
-        self.note_sequence = newest.map_or(0, |note| note.sequence);
-        Ok(newest)
-    }
-
-    /// Notes that everything up to this chunk is durable.
-    pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
-        if self.notes.is_none() {
-            let notes = make_or_open(&self.path.join("durable"))?;
-            // The file gets its final length at once, so that the watch notices when someone cuts
-            // it.
-            if notes.metadata().map_err(self.io("look at", "durable"))?.len()
-                < 2 * NOTE_BYTES as u64
-            {
-                notes.set_len(2 * NOTE_BYTES as u64).map_err(self.io("write", "durable"))?;
-            }
-            self.notes = Some(notes);
-            self.watch()?;
-        }
-        self.file_bytes = self.look_after_files()?;
-        let notes = self.notes.as_ref().expect("the file was opened above");
-        self.note_sequence += 1;
-        let note = Note {
-            sequence: self.note_sequence,
-            chunk,
-            position,
-            file_bytes: self.file_bytes,
-            snapshot: self.snapshot,
-        };
-        notes.write_all_at(&note.to_bytes(), note.place()).map_err(self.io("write", "durable"))
-    }
-
-    /// Remembers the files to watch.
-    fn watch(&mut self) -> Result<(), Error> {
-        for name in REQUIRED {
-            let path = self.path.join(name);
-            match fs::metadata(&path) {
-                Ok(found) => {
-                    // sled may cut its file. The log knows which length it needs.
-                    let bytes = if name == "db" { 0 } else { found.len() };
-                    self.required.push(RequiredFile {
-                        name,
-                        path,
-                        device: found.dev(),
-                        inode: found.ino(),
-                        bytes,
-                    });
-                }
-                // The backup's copy gets its `format` last, and no broker starts from the copy
-                // before.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.io("look at", name)(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that the files which the next start needs are present and are the same files.
-    /// Otherwise the store confirms nothing more. Returns the length of `db`.
-    fn look_after_files(&self) -> Result<u64, Error> {
-        let mut file_bytes = 0;
-        for RequiredFile { name, path, device, inode, bytes } in &self.required {
-            let found = match fs::metadata(path) {
-                Ok(found) => Some(found),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(self.io("look at", name)(error)),
-            };
-            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode))
-            else {
-                return Err(self.damaged(format!(
-                    "its file `{name}` was removed or replaced while the broker ran"
-                )));
-            };
-            if found.len() < *bytes {
-                return Err(
-                    self.damaged(format!("its file `{name}` was cut short while the broker ran"))
-                );
-            }
-            if *name == "db" {
-                file_bytes = found.len();
-            }
-        }
-        Ok(file_bytes)
-    }
-
-    /// Whether `db` is shorter than it was at the last note. sled may have cut it.
-    pub(super) fn has_shrunk(&self) -> Result<Option<u64>, Error> {
-        if self.required.is_empty() {
-            return Ok(None);
-        }
-        let file_bytes = self.look_after_files()?;
-        Ok((file_bytes < self.file_bytes).then_some(file_bytes))
     }
 
     /// Syncs the files and the folder, so that the creation of every file is durable.
@@ -449,30 +308,6 @@ fn parse_format(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn note_comes_back_from_the_place_that_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut first = Folder::lock(folder.path()).unwrap();
-        fs::write(folder.path().join("db"), b"12345").unwrap();
-        assert_eq!(first.read_note().unwrap(), None);
-        for chunk in 1..=3 {
-            first.note(chunk, 100 * chunk as i64).unwrap();
-        }
-        let note = first.read_note().unwrap().unwrap();
-        assert_eq!((note.chunk, note.position, note.file_bytes), (3, 300, 5));
-
-        let path = folder.path().join("durable");
-        let whole = fs::read(&path).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut broken = whole.clone();
-            broken[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&path, &broken).unwrap();
-            assert!(matches!(first.read_note().unwrap().unwrap().chunk, 2 | 3), "bit {bit}");
-        }
-        fs::write(&path, b"").unwrap();
-        assert_eq!(first.read_note().unwrap(), None);
-    }
 
     #[test]
     fn format_with_a_flipped_bit_is_no_format() {

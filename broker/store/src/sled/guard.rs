@@ -9,16 +9,19 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use super::JournalConfig;
 use super::files::PRIVATE_FOLDER;
 use super::folder::{Folder, REHEARSAL};
 use super::log::{Log, OpenFailure, SEGMENT_BYTES};
 use super::note::Note;
 use super::scan::scan;
+use super::segments::{SegmentFiles, is_finished_segment};
 use crate::error::Error;
-use crate::survey;
+use crate::journal::Reading;
+use crate::survey::{self, Survey};
 
 /// A trial that takes longer than this never ends: one of sled's threads has ended.
 const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
@@ -30,16 +33,45 @@ const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Checks an existing folder, and tries a copy if something is odd.
-pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
-    match doubt(folder, note)? {
+pub(super) fn inspect(
+    folder: &Folder,
+    journal: Option<&Reading>,
+    note: &Note,
+) -> Result<(), Error> {
+    match doubt(folder, journal, note)? {
         None => Ok(()),
-        Some(reason) => rehearse(folder, note, &reason),
+        Some(reason) => rehearse(folder, journal.is_some(), note, &reason),
+    }
+}
+
+/// Reads the journal of a folder: with a `config` to continue it.
+pub(super) fn read_journal(
+    folder: &Folder,
+    config: Option<JournalConfig>,
+) -> Result<Reading, Error> {
+    let segments = SegmentFiles::open(folder, config)?;
+    Reading::of(Arc::new(segments)).map_err(|error| error.into_error(folder.path()))
+}
+
+/// Surveys the log of a folder: sled's part, and the journal's part over it.
+pub(super) fn survey(
+    log: &Log,
+    journal: Option<&Reading>,
+    note: &Note,
+) -> Result<Survey, survey::Refusal> {
+    match journal {
+        None => survey::survey(log, Some(note.chunk)),
+        Some(journal) => survey::survey(&journal.over(log), Some(note.chunk).max(journal.newest())),
     }
 }
 
 /// Checks an existing folder without changing anything in it. A doubt is a reason to try a copy,
 /// not to refuse the folder.
-pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
+pub(super) fn doubt(
+    folder: &Folder,
+    journal: Option<&Reading>,
+    note: &Note,
+) -> Result<Option<String>, Error> {
     let database = folder.path().join("db");
     if !database.exists() {
         return Err(folder.damaged("its file `db` is missing"));
@@ -60,11 +92,18 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     }
     let snapshot = inspect_snapshot(folder, note)?;
     let scan = scan(&database).map_err(folder.io("read", "db"))?;
-    Ok(snapshot.or_else(|| scan.suspicion(note)))
+    let gap = journal.is_some_and(Reading::has_gap).then(|| "its journal has a gap".to_owned());
+    Ok(gap.or(snapshot).or_else(|| scan.suspicion(note)))
 }
 
 /// Whether a folder without a note may be made again, because nothing in it was ever confirmed.
 pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
+    // The creation writes one block of the journal.
+    if folder.names(folder.path())?.iter().any(|name| is_finished_segment(name))
+        && read_journal(folder, None)?.blocks() > 1
+    {
+        return Ok(false);
+    }
     let path = folder.path().join("db");
     if !path.exists() {
         return Ok(true);
@@ -114,7 +153,7 @@ fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
 }
 
 /// Opens a copy of the folder and reads all of it.
-fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> {
+fn rehearse(folder: &Folder, has_journal: bool, note: &Note, suspicion: &str) -> Result<(), Error> {
     tracing::warn!(suspicion, "the data folder looks damaged; opening a copy of it on trial");
     if folder.room()?.free_bytes < folder.database_bytes()? + SPARE_BYTES {
         tracing::warn!("there is no room for the copy; opening the folder itself");
@@ -128,8 +167,9 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
     copy(folder, &copy_folder)
         .map_err(Error::io(format!("copy the folder to {}", copy_folder.display())))?;
     let trial = {
-        let confirmed = Some(note.chunk);
-        move |log: &Log| survey::survey(log, confirmed).map(|_| ())
+        let journal = has_journal.then(|| read_journal(folder, None)).transpose()?;
+        let note = *note;
+        move |log: &Log| survey(log, journal.as_ref(), &note).map(|_| ())
     };
     let outcome = try_out(folder, &copy_folder, Some(suspicion), trial);
     fs::remove_dir_all(&copy_folder)

@@ -1,10 +1,10 @@
 //! The log in sled: chunks by number, written in batches. The only file of the broker that calls
 //! sled while running.
 
-use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,
     /// One past the last chunk that is present or has a place.
-    places_end: Cell<u64>,
+    places_end: Arc<AtomicU64>,
     /// The read_guard of a file that existed before.
     read_guard: Option<Arc<ReadGuard>>,
 }
@@ -135,7 +135,8 @@ impl Log {
                 Ok((database, tree, last)) => {
                     let last =
                         last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
-                    let places_end = Cell::new(last.map_or(0, |last| last.saturating_add(1)));
+                    let places_end = last.map_or(0, |last| last.saturating_add(1));
+                    let places_end = Arc::new(places_end.into());
                     return Ok(Self { database, tree, places_end, read_guard: None });
                 }
             }
@@ -175,17 +176,24 @@ impl Log {
     }
 
     /// Writes and removes in one batch: after a crash either the whole batch is present, or nothing
-    /// of it. The batch is durable on return.
+    /// of it. The batch is durable after the next [`sync`](Self::sync).
     pub(super) fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
-        let before = syncs();
-        caught("write a batch", || self.write_batch(chunks, removed))?;
+        caught("write a batch", || self.write_batch(chunks, removed))
+    }
+
+    /// Makes durable what was written. `before` is the number of syncs before that was written, if
+    /// anything was written.
+    pub(super) fn sync(&self, before: Option<u64>) -> Result<(), Error> {
+        let before = before.unwrap_or_else(syncs);
         caught("flush a batch", || self.database.flush())?;
         // This thread's flush or sled's flusher wrote the last bytes. In both cases a sync follows
         // each write.
         if syncs() == before {
-            return Err(Error::NotSynced);
+            // sled writes nothing, and then syncs nothing, for values that it has already.
+            self.prove()?;
+            caught("flush a proof", || self.database.flush())?;
         }
-        Ok(())
+        if syncs() == before { Err(Error::NotSynced) } else { Ok(()) }
     }
 
     fn write_batch(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> sled::Result<()> {
@@ -222,7 +230,7 @@ impl Log {
     /// keys came with their chunks, sled would write each chunk five times. So pages are split
     /// while they are empty. The places need not be durable: a chunk without one makes its own.
     fn make_places(&self, newest: u64) -> sled::Result<()> {
-        let end = self.places_end.get();
+        let end = self.places_end.load(Ordering::Relaxed);
         if newest + PLACES_MIN < end {
             return Ok(());
         }
@@ -230,7 +238,7 @@ impl Log {
         for number in end..new_end {
             self.tree.insert(number.to_be_bytes(), IVec::default())?;
         }
-        self.places_end.set(new_end);
+        self.places_end.store(new_end, Ordering::Relaxed);
         Ok(())
     }
 
@@ -256,6 +264,17 @@ impl Log {
             }
             tree.insert([0], IVec::default())?;
             self.database.flush()?;
+            Ok(())
+        })
+    }
+
+    /// Writes something, so that a flush has something to make durable.
+    fn prove(&self) -> Result<(), Error> {
+        caught("write a proof", || {
+            let tree = self.database.open_tree("turn")?;
+            let latest = tree.get([1])?.map_or(0, |value| value.first().copied().unwrap_or(0));
+            // sled would not write the same value again.
+            tree.insert([1], vec![latest.wrapping_add(1)])?;
             Ok(())
         })
     }

@@ -1,13 +1,19 @@
 //! The start on a data folder: lock the folder, check it, make room, open sled, read everything.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use celeriac_record::Record;
 
-use super::folder::Folder;
+use super::folder::{FORMAT, FORMAT_WITHOUT_JOURNAL, Folder};
 use super::log::{Log, OpenFailure};
-use super::{FolderConfig, SledMedium, files, guard, reads};
+use super::segments::SegmentFiles;
+use super::watch::Watch;
+use super::{FolderConfig, Progress, QuietlyClosed, SledArchive, files, guard, reads};
+use crate::direct::Direct;
 use crate::error::Error;
+use crate::journal::{Journal, Reading};
+use crate::medium::Medium;
 use crate::{Marks, Store, StoreConfig};
 
 /// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room
@@ -17,8 +23,8 @@ const START_BYTES: u64 = 30 * 1024 * 1024;
 const START_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Store {
-    /// Opens a store on sled in this folder, or makes the folder, and hands every live record to
-    /// `load`, like [`Store::over`].
+    /// Opens a store in this folder, or makes the folder, and hands every live record to `load`,
+    /// like [`Store::over`].
     ///
     /// # Errors
     /// Each kind says what to do. A refused folder stays unchanged, as far as the checks can decide
@@ -28,11 +34,16 @@ impl Store {
         config: StoreConfig,
         load: &mut dyn FnMut(Record),
     ) -> Result<(Self, Marks), Error> {
-        let medium = SledMedium::open(&folder)?;
-        let (witness, path) = (medium.log.clone(), medium.folder.path().to_owned());
-        // Bytes that cannot be read at the moment look like damage to sled.
-        Self::over(Box::new(medium), config, load).map_err(|error| {
+        let (archive, journal) = SledArchive::open(&folder)?;
+        let (witness, path) = (archive.log.clone(), archive.folder.path().to_owned());
+        let archive = Arc::new(archive);
+        let medium: Result<Box<dyn Medium>, Error> = match journal {
+            Some(journal) => Journal::new(journal, archive).map(|journal| Box::new(journal) as _),
+            None => Ok(Box::new(Direct::over(archive))),
+        };
+        medium.and_then(|medium| Self::over(medium, config, load)).map_err(|error| {
             match (error, witness.read_failure()) {
+                // Bytes that cannot be read at the moment look like damage to sled.
                 (Error::Damaged { .. }, Some(source)) => unreadable(&path)(source),
                 (error, _) => error,
             }
@@ -45,14 +56,24 @@ pub(super) fn unreadable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error 
     Error::io(format!("read {}", folder.join("db").display()))
 }
 
-impl SledMedium {
-    fn open(config: &FolderConfig) -> Result<Self, Error> {
-        let mut folder = Folder::lock(&config.path)?;
-        folder.claim()?;
+impl SledArchive {
+    fn open(config: &FolderConfig) -> Result<(Self, Option<Reading>), Error> {
+        let folder = Folder::lock(&config.path)?;
+        let wanted = if config.journal.is_some() { FORMAT } else { FORMAT_WITHOUT_JOURNAL };
+        let format = folder.claim(wanted)?;
         folder.remove_leftovers()?;
-        let note = folder.read_note()?;
+        let mut watch = Watch::default();
+        let note = watch.read_note(&folder)?;
+        let journal_config =
+            config.journal.unwrap_or_default().on_a_disk_of(folder.room()?.disk_bytes);
+        let mut journal = None;
         match &note {
-            Some(note) => guard::inspect(&folder, note)?,
+            Some(note) => {
+                if format > FORMAT_WITHOUT_JOURNAL {
+                    journal = Some(guard::read_journal(&folder, Some(journal_config))?);
+                }
+                guard::inspect(&folder, journal.as_ref(), note)?;
+            }
             None if guard::is_unconfirmed(&folder)? => folder.remove_unconfirmed()?,
             None => return Err(folder.damaged("its file `durable` is missing or cannot be read")),
         }
@@ -62,12 +83,29 @@ impl SledMedium {
         }
         make_room(&folder)?;
         files::warn_of_others(&folder);
+        if journal.is_none() && format.max(wanted) > FORMAT_WITHOUT_JOURNAL {
+            let made = SegmentFiles::make(&folder, journal_config)?;
+            let read = Reading::of(Arc::new(made));
+            journal = Some(read.map_err(|error| error.into_error(folder.path()))?);
+        }
         let before = folder.names(folder.path())?;
         let log = Log::open(folder.path(), true).map_err(|failure| refusal(&folder, failure))?;
         files::close_new(&folder, &before)?;
-        folder.remember_snapshot()?;
+        if journal.is_some() && format != FORMAT {
+            // From now on an earlier version would miss what the journal has.
+            folder.write_format(FORMAT)?;
+        }
+        watch.remember_snapshot(&folder)?;
         let confirmed = note.map(|note| note.chunk);
-        Ok(Self { log, confirmed, newest: None, ballast_bytes: config.ballast_bytes, folder })
+        let archive = Self {
+            log: QuietlyClosed(Some(log)),
+            confirmed,
+            progress: Mutex::new(Progress { newest: confirmed, unsynced_since: None }),
+            watch: Mutex::new(watch),
+            ballast_bytes: config.ballast_bytes,
+            folder,
+        };
+        Ok((archive, journal))
     }
 }
 

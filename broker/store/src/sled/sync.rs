@@ -22,12 +22,29 @@ static SYNCS: AtomicU64 = AtomicU64::new(0);
 #[cfg(test)]
 pub(crate) static FAIL_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
+/// The number of syncs of other files.
+#[cfg(test)]
+static OTHER_SYNCS: AtomicU64 = AtomicU64::new(0);
+
 /// When set, syncs are not counted, as if the linker had bound sled to the C library's function.
 #[cfg(test)]
 pub(crate) static LINKED_WRONGLY: std::sync::atomic::AtomicBool =
     std::sync::atomic::AtomicBool::new(false);
 
-/// The number of syncs of files in this process.
+/// Syncs a file that sled does not know: the bytes are on the disk when it returns `Ok`. The count
+/// of [`syncs`] stays, because it is there to watch sled.
+pub(super) fn sync_data(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(test)]
+    {
+        let count = OTHER_SYNCS.fetch_add(1, Ordering::SeqCst) + SYNCS.load(Ordering::SeqCst);
+        if count >= FAIL_FROM.load(Ordering::SeqCst) {
+            return Err(std::io::Error::from_raw_os_error(libc::EIO));
+        }
+    }
+    file.sync_data()
+}
+
+/// The number of syncs of sled's files in this process.
 pub(super) fn syncs() -> u64 {
     SYNCS.load(Ordering::SeqCst)
 }
@@ -37,7 +54,9 @@ pub(super) fn syncs() -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn sync_file_range(file: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     #[cfg(test)]
-    if SYNCS.load(Ordering::SeqCst) >= FAIL_FROM.load(Ordering::SeqCst) {
+    if SYNCS.load(Ordering::SeqCst) + OTHER_SYNCS.load(Ordering::SeqCst)
+        >= FAIL_FROM.load(Ordering::SeqCst)
+    {
         // SAFETY: the address of this thread's errno is always valid.
         unsafe { *libc::__errno_location() = libc::EIO };
         return -1;

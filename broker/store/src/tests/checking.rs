@@ -77,7 +77,7 @@ fn newer_folder_and_what_is_no_data_folder_are_told_apart() {
     assert!(matches!(check(folder.path()), Err(Error::Foreign { .. })));
     assert!(contents(folder.path()).is_empty(), "a check changes nothing");
     filled(folder.path());
-    let line = "celeriac data folder, format 2";
+    let line = "celeriac data folder, format 3";
     let text = format!("{line}, checksum {:08x}\n", crc32c::crc32c(line.as_bytes()));
     fs::write(folder.path().join("format"), text).unwrap();
     let newer = check(folder.path()).unwrap_err();

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::*;
-use crate::chunk::FORMAT;
+use crate::sled::FORMAT;
 
 /// A folder with a history: several starts, cleaning, a large payload.
 fn folder_with_history() -> (tempfile::TempDir, Loaded) {
@@ -166,7 +166,10 @@ fn missing_file_is_refused_or_harmless() {
             assert!(matches!(open(folder.path()), Err(Error::Foreign { .. })));
         } else {
             let refused = refused_or_whole(folder.path(), &expected, &format!("without {name}"));
-            assert_eq!(refused, !name.starts_with("snap."), "without {name}");
+            // The chunks of a segment may have moved to sled.
+            let is_needed = !name.starts_with("snap.")
+                && (name == "journal.0" || !name.starts_with("journal."));
+            assert!(refused || !is_needed, "without {name}");
         }
     }
 }
@@ -198,7 +201,7 @@ fn newer_format_is_refused_as_such_and_left_alone() {
     fs::write(folder.path().join("format"), text).unwrap();
     let before = contents(folder.path());
     let refused = open(folder.path()).unwrap_err();
-    assert!(matches!(refused, Error::NewerFormat { found: 2, known: 1, .. }), "{refused}");
+    assert!(matches!(refused, Error::NewerFormat { found: 3, known: 2, .. }), "{refused}");
     assert_eq!(refused.exit_code(), 12);
     assert!(contents(folder.path()) == before);
 }

@@ -138,6 +138,11 @@ fn make(folder: &Path, names: &[&str]) {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
+    let of_journal: [(&str, Harm); 3] = [
+        ("journal.0", |path| fs::remove_file(path).unwrap()),
+        ("journal.0", |path| replace(path)),
+        ("journal.0", |path| cut(path)),
+    ];
     let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
         ("format", |path| fs::remove_file(path).unwrap()),
@@ -154,7 +159,8 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
             file.set_len(file.metadata().unwrap().len() - 1).unwrap();
         }),
     ];
-    for (number, (name, harm)) in harms.into_iter().enumerate() {
+    let of_journal = of_journal.into_iter().filter(|_| journal().is_some());
+    for (number, (name, harm)) in harms.into_iter().chain(of_journal).enumerate() {
         let home = tempfile::tempdir().unwrap();
         let mut store = filled(home.path());
         harm(&home.path().join(name));

@@ -16,9 +16,9 @@ use celeriac_record::{
 
 use super::*;
 use crate::check;
-use crate::chunk::FORMAT;
+use crate::sled::FORMAT_WITHOUT_JOURNAL as FORMAT;
 
-fn fixture(format: u16) -> PathBuf {
+fn fixture(format: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/fixtures/format-{format}"))
 }
 
@@ -201,7 +201,7 @@ fn folder_of_an_earlier_version_is_read_whole() {
     for format in 1..=FORMAT {
         let folder = restored(&fixture(format));
         let report = check(folder.path()).unwrap();
-        assert_eq!((report.format, report.oddity), (u32::from(format), None));
+        assert_eq!((report.format, report.oddity), (format, None));
         let (store, marks, loaded) = open(folder.path()).unwrap();
         assert_eq!(marks, Marks { serial: 107, lease: 1072 });
         assert_eq!(loaded, expected);
