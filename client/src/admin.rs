@@ -1,11 +1,13 @@
-//! The calls of an operator: queues, listings, dead tasks, workers, backups. A listing of queues or
-//! workers asks for page after page; every other call is one request and its answer.
+//! The calls of an operator: the broker itself, queues, listings, dead tasks, workers, backups. A
+//! listing of queues or workers asks for page after page; every other call is one request and its
+//! answer.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac_proto::wire::{self, client_frame, server_frame};
 
+use crate::broker::BrokerInfo;
 use crate::client::{Client, owned};
 use crate::error::Error;
 use crate::listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
@@ -25,6 +27,26 @@ pub struct Backup {
 }
 
 impl Client {
+    /// The broker itself: its version, what it holds, how full its disk is, and its limits.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// let broker = client.broker_info().await?;
+    /// println!("{} of {} connections", broker.connections, broker.connections_max);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) when the
+    /// broker is older than this request; otherwise as [`Client::queues`].
+    pub async fn broker_info(&self) -> Result<BrokerInfo, Error> {
+        match self.request(client_frame::Body::Info(wire::Info {})).await? {
+            server_frame::Body::BrokerInfo(info) => Ok(info.into()),
+            _ => Err(Error::unexpected("a BrokerInfo")),
+        }
+    }
+
     /// All queues, with their contents and settings.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Requests that read: tasks by id and by filter, queues, workers. They change no task, queue or
+//! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change no task, queue or
 //! session.
 
 use celeriac_proto::{QueueName, TaskId};
@@ -6,8 +6,8 @@ use celeriac_record::{Slot, State, TaskKey};
 
 use crate::Machine;
 use crate::command::{
-    Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor, WorkerKey,
-    WorkerOutline, WorkerStatus,
+    BrokerOutline, Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor,
+    WorkerKey, WorkerOutline, WorkerStatus,
 };
 use crate::keys::{QueueKey, SessionKey};
 use crate::session::Session;
@@ -248,6 +248,41 @@ impl Machine {
         workers.truncate(WORKERS_PER_PAGE);
         let next = workers.last().filter(|_| is_cut).map(|worker| worker.status.key);
         step.show(asker, Outlines::Workers { workers, next });
+    }
+
+    /// The figures of the broker itself. The work is that of a listing of all queues and workers.
+    pub(crate) fn info(&self, step: &mut Step<'_>, asker: Asker) {
+        let uptime_ms = step.now.mono.saturating_sub(self.began);
+        let mut outline = BrokerOutline {
+            uptime_ms,
+            started_at: step.now.wall.saturating_sub_unsigned(uptime_ms),
+            connections: self.sessions.connections().count() as u32,
+            workers: 0,
+            workers_lost: 0,
+            queues: 0,
+            mailboxes: self.mailboxes.len() as u32,
+            ready: 0,
+            scheduled: 0,
+            leased: 0,
+            dead: 0,
+            ended: 0,
+        };
+        for session in self.sessions.all.values().filter(|session| session.is_of_worker()) {
+            match session.connection {
+                Some(_) => outline.workers += 1,
+                None => outline.workers_lost += 1,
+            }
+        }
+        for queue in self.queues.listed().map(|key| self.queues.queue(key)) {
+            outline.queues += 1;
+            outline.ready += queue.ready;
+            outline.scheduled += queue.scheduled;
+            outline.leased += queue.leased + queue.started;
+            outline.dead += queue.dead;
+        }
+        let others = outline.ready + outline.scheduled + outline.leased + outline.dead;
+        outline.ended = self.tasks() as u64 - others;
+        step.show(asker, Outlines::Broker(Box::new(outline)));
     }
 
     fn worker_outline(

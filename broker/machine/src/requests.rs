@@ -197,6 +197,7 @@ impl Machine {
                 let Asker { connection, request } = asker;
                 step.push(Effect::Backup { connection, request, folder, tasks });
             }
+            Operate::Info => self.info(step, asker),
         }
     }
 

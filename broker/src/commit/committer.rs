@@ -188,6 +188,7 @@ impl Committer {
             Outlines::Queues { queues, next, wall } => {
                 completer.queues(queues, next, wall, room)?
             }
+            Outlines::Broker(outline) => completer.broker(*outline),
             // The machine has bounded these pages, and nothing of them is in the records.
             Outlines::Mailboxes { mailboxes, next } => {
                 return Ok(Measured::of(Outgoing::Show(
@@ -306,6 +307,6 @@ fn is_refusable(outlines: &Outlines) -> bool {
         | Outlines::Workers { .. }
         | Outlines::Mailboxes { .. }
         | Outlines::Bindings { .. } => true,
-        Outlines::Watching { .. } => false,
+        Outlines::Watching { .. } | Outlines::Broker(_) => false,
     }
 }

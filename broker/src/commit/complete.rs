@@ -6,8 +6,8 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome, TaskOutline, WorkerKey,
-    WorkerOutline,
+    BrokerOutline, Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome,
+    TaskOutline, WorkerKey, WorkerOutline,
 };
 use celeriac_proto::QueueName;
 use celeriac_record::{Slot, Submitted, Timestamp};
@@ -17,9 +17,9 @@ use super::committer::CommitConfig;
 use super::connections::Room;
 use super::kept::Ends;
 use crate::outgoing::{
-    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
 };
-use crate::size;
+use crate::{memory, size};
 
 /// Deliveries are distributed over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
@@ -304,6 +304,13 @@ impl Completer<'_> {
             queues.push(QueueView { outline, oldest_ms });
         }
         Ok(Measured { message: Shown::Queues { queues, next }, bytes, memory: 0 })
+    }
+
+    /// Adds what the system tells about the memory and the disk.
+    pub(super) fn broker(&mut self, outline: BrokerOutline) -> Measured<Shown> {
+        let memory_bytes = memory::resident_bytes();
+        let view = BrokerView { outline, memory_bytes, usage: self.store.recent_usage() };
+        Measured { bytes: size::BROKER, memory: 0, message: Shown::Broker(Box::new(view)) }
     }
 
     /// How long a task has been ready.

@@ -135,6 +135,8 @@ pub enum Operate {
     },
     /// The path is absolute.
     Backup(PathBuf),
+    /// The figures of the broker itself.
+    Info,
 }
 
 /// A checked task of a producer. For an absent field the default of the queue or the broker

@@ -7,9 +7,9 @@ use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    BindingOutline, ChordState, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline,
-    MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline, WatchKey,
-    WorkerKey, WorkerOutline,
+    BindingOutline, BrokerOutline, ChordState, ConnectionKey, Cursor, DeliveredMail,
+    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome,
+    TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -109,6 +109,7 @@ pub enum Outlines {
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
+    Broker(Box<BrokerOutline>),
 }
 
 /// A message that answers no request and needs nothing from the records.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, ListQueues,
+    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, Info, ListQueues,
     ListTasks, ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead,
     TaskFilter, TaskState, order,
 };
@@ -88,6 +88,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             }),
         ),
         vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
+        vector("info", "", 18, Body::Info(Info {})),
     ]
 }
 

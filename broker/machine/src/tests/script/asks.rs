@@ -125,6 +125,7 @@ impl Scene {
                 after: words.number("cursor").map(|cursor| cursor as u32),
                 with_tracebacks: false,
             },
+            "info" => Operate::Info,
             "workers" => Operate::ListWorkers { after: None, with_tracebacks: false },
             "quiet" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
             "wake" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Resume },
