@@ -8,6 +8,7 @@ mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
+mod info;
 mod listing;
 mod log;
 mod log_lines;
