@@ -11,12 +11,14 @@ from celeriac.errors import InvalidArgument
 from celeriac.info import info_of
 from celeriac.listing import (
     BackupDone,
+    BrokerInfo,
     QueueInfo,
     QueueSettings,
     TaskFilter,
     TaskPage,
     WorkerOrder,
     WorkerStatus,
+    broker_of,
     queue_of,
     worker_of,
 )
@@ -25,6 +27,15 @@ Ids = Iterable[str] | str
 PAGE_MAX = 1000
 BACKUP_SECONDS = 24 * 3600.0
 """How long a backup may take by default: a slow disk needs hours for a terabyte."""
+
+
+def broker_info() -> Callable[[float], Flow[BrokerInfo]]:
+    """The broker itself."""
+
+    def flow(deadline: float) -> Flow[BrokerInfo]:
+        return broker_of((yield from ask(_codec.Info(), _codec.BrokerInfo, deadline)))
+
+    return flow
 
 
 def queues(names: Ids) -> Callable[[float], Flow[list[QueueInfo]]]:

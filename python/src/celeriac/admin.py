@@ -1,4 +1,4 @@
-"""The requests of operators: queues, listings, dead tasks, workers, backups."""
+"""The requests of operators: the broker itself, queues, listings, dead tasks, workers, backups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from celeriac._operating import Ids
 from celeriac.info import State, TaskInfo
 from celeriac.listing import (
     BackupDone,
+    BrokerInfo,
     QueueInfo,
     QueueSettings,
     TaskFilter,
@@ -51,10 +52,18 @@ class Admin:
     >>> dead = [info.error for info in client.admin.dead()]
     >>> client.admin.replay(selected=TaskFilter(queue="songs"))
     0
+    >>> broker = client.admin.broker_info()
+    >>> broker.data is not None and broker.data.disk_is_low
+    False
     """
 
     def __init__(self, ask: _Ask) -> None:
         self._ask = ask
+
+    def broker_info(self, *, timeout: float | None = None) -> BrokerInfo:
+        """The broker itself: its version, what it holds, how full its disk is, and its limits. A
+        broker that is older than this request refuses it with `Unsupported`."""
+        return self._ask(_operating.broker_info(), timeout)
 
     def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist
@@ -179,6 +188,11 @@ class AsyncAdmin:
 
     def __init__(self, ask: _AsyncAsk) -> None:
         self._ask = ask
+
+    async def broker_info(self, *, timeout: float | None = None) -> BrokerInfo:
+        """The broker itself: its version, what it holds, how full its disk is, and its limits. A
+        broker that is older than this request refuses it with `Unsupported`."""
+        return await self._ask(_operating.broker_info(), timeout)
 
     async def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist
