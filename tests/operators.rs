@@ -120,7 +120,8 @@ async fn the_broker_tells_its_figures() {
     broken.get(PATIENCE).await.expect_err("it fails");
     let info = client.broker_info().await.expect("answered");
     assert_eq!((info.ready, info.leased, info.dead, info.ended), (1, 0, 1, 0), "{info:?}");
-    assert_eq!((info.connections, info.workers, info.queues), (2, 1, 2), "{info:?}");
+    assert_eq!((info.workers, info.queues), (1, 2), "{info:?}");
+    assert!((2..=info.connections_max).contains(&info.connections), "{info:?}");
     let data = info.data.expect("the system tells");
     assert!(data.live_bytes > 0 && data.disk_free_bytes <= data.disk_bytes, "{data:?}");
 }
