@@ -34,7 +34,7 @@ pub enum Shown {
     Waited { satisfied: bool, tasks: Selection },
     Watching { watch: WatchKey, tasks: Selection },
     Queues { queues: Vec<QueueView>, next: Option<QueueName> },
-    Page { tasks: Vec<TaskView>, next: Option<Cursor> },
+    Page { tasks: Vec<TaskView>, newest_first: bool, next: Option<Cursor> },
     Workers { workers: Vec<WorkerView>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },

@@ -200,7 +200,8 @@ impl Client {
         limit: u32,
         cursor: Option<Bytes>,
     ) -> Result<TaskPage, Error> {
-        self.list_tasks(filter, limit, cursor, false).await
+        let list = wire::ListTasks { limit, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
     }
 
     /// As [`Client::tasks`], with the tracebacks of the errors.
@@ -213,19 +214,38 @@ impl Client {
         limit: u32,
         cursor: Option<Bytes>,
     ) -> Result<TaskPage, Error> {
-        self.list_tasks(filter, limit, cursor, true).await
+        let list = wire::ListTasks { limit, with_tracebacks: true, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
     }
 
-    async fn list_tasks(
+    /// As [`Client::tasks`], and the tasks that were submitted last come first. The broker looks at
+    /// all its tasks for each page, so this is for the first few pages.
+    ///
+    /// A broker that is older than this order lists the tasks in its own: see
+    /// [`TaskPage::newest_first`].
+    ///
+    /// # Errors
+    /// As [`Client::queues`].
+    pub async fn newest_tasks(
         &self,
         filter: TaskFilter,
         limit: u32,
         cursor: Option<Bytes>,
         with_tracebacks: bool,
     ) -> Result<TaskPage, Error> {
-        let filter = Some(filter.into_wire());
         let list =
-            wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default(), with_tracebacks };
+            wire::ListTasks { limit, with_tracebacks, newest_first: true, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
+    }
+
+    async fn list_tasks(
+        &self,
+        filter: TaskFilter,
+        cursor: Option<Bytes>,
+        list: wire::ListTasks,
+    ) -> Result<TaskPage, Error> {
+        let filter = Some(filter.into_wire());
+        let list = wire::ListTasks { filter, cursor: cursor.unwrap_or_default(), ..list };
         match self.request(client_frame::Body::ListTasks(list)).await? {
             server_frame::Body::TaskPage(page) => Ok(page.into()),
             _ => Err(Error::unexpected("a TaskPage")),

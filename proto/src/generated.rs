@@ -1456,6 +1456,10 @@ pub struct ListTasks {
     /// Whether the page has the tracebacks of errors; without them a page holds many more tasks.
     #[prost(bool, tag = "4")]
     pub with_tracebacks: bool,
+    /// Whether the tasks that were submitted last come first. The broker then looks at all tasks for
+    /// each page.
+    #[prost(bool, tag = "5")]
+    pub newest_first: bool,
 }
 /// One page of tasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1465,6 +1469,10 @@ pub struct TaskPage {
     /// Where the next page begins; empty at the end of the listing.
     #[prost(bytes = "bytes", tag = "2")]
     pub cursor: ::prost::bytes::Bytes,
+    /// Whether the tasks that were submitted last come first, as the request asked. A broker that does
+    /// not know this order leaves the field unset.
+    #[prost(bool, tag = "3")]
+    pub newest_first: bool,
 }
 /// Runs dead tasks again, each as a new generation: those of the ids, or all that match the filter.
 /// The answer is a CountReply.

@@ -379,7 +379,13 @@ def test_operators_list_tasks_page_by_page(client: Client) -> None:
     selected = TaskFilter(queue=name, states=[State.QUEUED, "SCHEDULED"])
     found = list(client.admin.tasks(selected))
     assert len({info.id for info in found}) == 2500
+    newest = client.admin.task_page(selected, limit=1, newest_first=True)
+    assert newest.newest_first
+    assert len(newest.tasks) == 1
+    older = client.admin.task_page(selected, cursor=newest.cursor, newest_first=True)
+    assert newest.tasks[0].id not in [each.id for each in older.tasks]
     page = client.admin.task_page(selected, limit=10)
+    assert not page.newest_first
     assert len(page.tasks) <= 10
     assert page.cursor
     assert list(client.admin.tasks(TaskFilter(queue=name, states="FAILURE"))) == []

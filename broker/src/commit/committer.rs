@@ -183,7 +183,9 @@ impl Committer {
             Outlines::Watching { watch, tasks } => completer
                 .selection(tasks, None, room)?
                 .map(|tasks| Shown::Watching { watch, tasks }),
-            Outlines::Page { tasks, next } => completer.page(tasks, next, room)?,
+            Outlines::Page { tasks, newest_first, next } => {
+                completer.page(tasks, newest_first, next, room)?
+            }
             Outlines::Workers { workers, next } => completer.workers(workers, next, room)?,
             Outlines::Queues { queues, next, wall } => {
                 completer.queues(queues, next, wall, room)?

@@ -203,6 +203,7 @@ impl Completer<'_> {
     pub(super) fn page(
         &mut self,
         outlines: Vec<TaskOutline>,
+        newest_first: bool,
         mut next: Option<Cursor>,
         room: Room,
     ) -> Result<Measured<Shown>, Error> {
@@ -210,7 +211,6 @@ impl Completer<'_> {
         let (mut tasks, mut bytes, mut memory) = (Vec::with_capacity(outlines.len()), 0, 0);
         let mut latest = None;
         for outline in outlines {
-            let slot = outline.task.map(|task| task.slot);
             let view = self.task(outline, room)?;
             if !tasks.is_empty() && bytes + view.bytes > bytes_max {
                 next = latest;
@@ -218,10 +218,11 @@ impl Completer<'_> {
             }
             bytes += view.bytes;
             memory += view.memory;
-            latest = slot;
+            let found = view.message.found.as_ref();
+            latest = found.map(|found| Cursor::behind(found.submitted.key, newest_first));
             tasks.push(view.message);
         }
-        Ok(Measured { message: Shown::Page { tasks, next }, bytes, memory })
+        Ok(Measured { message: Shown::Page { tasks, newest_first, next }, bytes, memory })
     }
 
     /// Ends the page before a worker that has no room on it. A worker that has no room on a page of

@@ -18,7 +18,7 @@ use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
 use celeriac_record::{Actor, Cancel, Changed, State, Submitted, TaskError, Timestamp};
 use uuid::Uuid;
 
-use self::listings::{broker_info, queue_info, worker_status};
+use self::listings::{broker_info, page_cursor, queue_info, worker_status};
 use crate::config::Config;
 use crate::outgoing::{Delivery, FoundTask, Outgoing, Selection, Shown, TaskView};
 use crate::size;
@@ -139,10 +139,9 @@ fn shown(shown: Shown, limits: &Limits) -> Body {
             let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
             Body::QueueList(wire::QueueList { queues, cursor })
         }
-        Shown::Page { tasks, next } => {
-            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes()));
-            let cursor = cursor.unwrap_or_default();
-            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor })
+        Shown::Page { tasks, newest_first, next } => {
+            let cursor = next.map(page_cursor).unwrap_or_default();
+            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor, newest_first })
         }
         Shown::Workers { workers, next } => {
             let workers = workers.into_iter().map(worker_status).collect();

@@ -1,11 +1,9 @@
 //! `info`, and `status` without an id: the broker itself.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::older_broker::{UNSUPPORTED, older_broker};
 use crate::process::{Broker, celeriac, documents, finish, run};
 use crate::terminal::Terminal;
 use crate::worker::Worker;
@@ -150,42 +148,10 @@ fn a_wrong_token_and_no_broker_end_as_with_every_command() {
 
 #[test]
 fn a_broker_that_does_not_know_the_request_is_called_older() {
-    let address = older_broker();
+    let address = older_broker(UNSUPPORTED);
     for command in ["info", "status"] {
         let output = run(&[command, "--url", &address, "--json"]);
         assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
         assert!(output.stderr.contains("the broker is older than this command"), "{output:?}");
-    }
-}
-
-/// The address of a broker that accepts every client and knows no request.
-fn older_broker() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound").to_string();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            // A client that has its answer closes the connection.
-            let _ = refuse_all(&mut connection.expect("accepted"));
-        }
-    });
-    address
-}
-
-/// A Welcome of version 1 with a session, a heartbeat and a lease time; then `UNSUPPORTED`.
-fn refuse_all(client: &mut TcpStream) -> std::io::Result<()> {
-    const WELCOME: &[u8] =
-        &[0x82, 0x01, 11, 8, 1, 0x22, 1, b's', 0x30, 0x88, 0x27, 0x38, 0x98, 0x75];
-    const UNSUPPORTED: &[u8] = &[0x8a, 0x01, 2, 8, 3];
-    let mut body = WELCOME;
-    loop {
-        let mut length = [0; 4];
-        client.read_exact(&mut length)?;
-        let mut request = vec![0; u32::from_be_bytes(length) as usize];
-        client.read_exact(&mut request)?;
-        // The first field of a request is its id, which is small here.
-        assert!(request[0] == 8 && request[1] < 128, "{request:?}");
-        let answer = [&[8, request[1]], body].concat();
-        client.write_all(&[&(answer.len() as u32).to_be_bytes()[..], &answer].concat())?;
-        body = UNSUPPORTED;
     }
 }

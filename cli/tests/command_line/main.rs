@@ -13,6 +13,7 @@ mod listing;
 mod log;
 mod log_lines;
 mod memory;
+mod older_broker;
 mod process;
 mod queues;
 mod results;

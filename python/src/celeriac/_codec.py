@@ -459,12 +459,13 @@ class TaskFilter(Message):
 class ListTasks(Message):
     """Lists the tasks that match the filter."""
 
-    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks",)
+    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks", "newest_first",)
     FIELDS = (
         (1, "filter", "TaskFilter", ""),
         (2, "limit", "uint32", ""),
         (3, "cursor", "bytes", ""),
         (4, "with_tracebacks", "bool", ""),
+        (5, "newest_first", "bool", ""),
     )
 
     def __init__(
@@ -474,20 +475,23 @@ class ListTasks(Message):
         limit: int = 0,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
     ) -> None:
         self.filter: TaskFilter | None = filter
         self.limit: int = limit
         self.cursor: bytes = cursor
         self.with_tracebacks: bool = with_tracebacks
+        self.newest_first: bool = newest_first
 
 
 class TaskPage(Message):
     """One page of tasks."""
 
-    __slots__: tuple[str, ...] = ("tasks", "cursor",)
+    __slots__: tuple[str, ...] = ("tasks", "cursor", "newest_first",)
     FIELDS = (
         (1, "tasks", "TaskInfo", "repeated"),
         (2, "cursor", "bytes", ""),
+        (3, "newest_first", "bool", ""),
     )
 
     def __init__(
@@ -495,9 +499,11 @@ class TaskPage(Message):
         *,
         tasks: list[TaskInfo] | None = None,
         cursor: bytes = b"",
+        newest_first: bool = False,
     ) -> None:
         self.tasks = [] if tasks is None else tasks
         self.cursor: bytes = cursor
+        self.newest_first: bool = newest_first
 
 
 class ReplayDead(Message):

@@ -74,7 +74,12 @@ def delete_queue(name: str) -> Callable[[float], Flow[int]]:
 
 
 def task_page(
-    selected: TaskFilter | None, limit: int, cursor: bytes, *, with_tracebacks: bool
+    selected: TaskFilter | None,
+    limit: int,
+    cursor: bytes,
+    *,
+    with_tracebacks: bool,
+    newest_first: bool,
 ) -> Callable[[float], Flow[TaskPage]]:
     """One page of a listing of tasks."""
     body = _codec.ListTasks(
@@ -82,11 +87,13 @@ def task_page(
         limit=whole("limit", limit, 1, PAGE_MAX) or PAGE_MAX,
         cursor=cursor,
         with_tracebacks=with_tracebacks,
+        newest_first=newest_first,
     )
 
     def flow(deadline: float) -> Flow[TaskPage]:
         page = yield from ask(body, _codec.TaskPage, deadline)
-        return TaskPage([info_of(each) for each in page.tasks], page.cursor)
+        tasks = [info_of(each) for each in page.tasks]
+        return TaskPage(tasks, page.cursor, page.newest_first)
 
     return flow
 

@@ -102,12 +102,20 @@ class Admin:
         limit: int = 100,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
         """One page of the tasks that match the filter, in no order. Give the cursor of the page
         with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last."""
-        flow = _operating.task_page(selected, limit, cursor, with_tracebacks=with_tracebacks)
+        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
+        first, and the broker looks at all its tasks for each page."""
+        flow = _operating.task_page(
+            selected,
+            limit,
+            cursor,
+            with_tracebacks=with_tracebacks,
+            newest_first=newest_first,
+        )
         return self._ask(flow, timeout)
 
     def tasks(
@@ -231,12 +239,20 @@ class AsyncAdmin:
         limit: int = 100,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
         """One page of the tasks that match the filter, in no order. Give the cursor of the page
         with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last."""
-        flow = _operating.task_page(selected, limit, cursor, with_tracebacks=with_tracebacks)
+        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
+        first, and the broker looks at all its tasks for each page."""
+        flow = _operating.task_page(
+            selected,
+            limit,
+            cursor,
+            with_tracebacks=with_tracebacks,
+            newest_first=newest_first,
+        )
         return await self._ask(flow, timeout)
 
     async def tasks(

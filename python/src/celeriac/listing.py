@@ -157,6 +157,9 @@ class TaskPage:
     """Without results."""
     cursor: bytes
     """Where the next page begins; empty at the end of the listing."""
+    newest_first: bool = False
+    """Whether the tasks that were submitted last come first. A broker that is older than this order
+    lists tasks in its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,7 +321,9 @@ impl World {
             Outlines::Watching { watch, tasks } => {
                 Shown::Watching { watch, tasks: selection(tasks) }
             }
-            Outlines::Page { tasks, next } => Shown::Page { tasks: self.tasks(tasks), next },
+            Outlines::Page { tasks, newest_first, next } => {
+                Shown::Page { tasks: self.tasks(tasks), newest_first, next }
+            }
             Outlines::Queues { queues, next, .. } => {
                 let view = |outline| QueueView { outline, oldest_ms: 0 };
                 Shown::Queues { queues: queues.into_iter().map(view).collect(), next }

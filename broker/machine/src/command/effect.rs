@@ -105,7 +105,7 @@ pub enum Outlines {
     Waited { satisfied: bool, tasks: Vec<TaskOutline> },
     Watching { watch: WatchKey, tasks: Vec<TaskOutline> },
     Queues { queues: Vec<QueueOutline>, next: Option<QueueName>, wall: Timestamp },
-    Page { tasks: Vec<TaskOutline>, next: Option<Cursor> },
+    Page { tasks: Vec<TaskOutline>, newest_first: bool, next: Option<Cursor> },
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },

@@ -1,5 +1,7 @@
-//! Queues, workers and the broker itself in the answers to operators.
+//! Queues, workers, cursors and the broker itself in the answers to operators.
 
+use bytes::Bytes;
+use celeriac_machine::command::Cursor;
 use celeriac_proto::limits::PROTOCOL_VERSION;
 use celeriac_proto::wire;
 use celeriac_store::Usage;
@@ -30,6 +32,14 @@ pub(super) fn queue_info(view: QueueView) -> wire::QueueInfo {
         bytes: info.bytes,
         submitted_per_second: info.submitted_per_second,
         ended_per_second: info.ended_per_second,
+    }
+}
+
+/// The length of a cursor tells its kind.
+pub(super) fn page_cursor(cursor: Cursor) -> Bytes {
+    match cursor {
+        Cursor::Slot(slot) => Bytes::copy_from_slice(&slot.to_be_bytes()),
+        Cursor::Serial(serial) => Bytes::copy_from_slice(&serial.to_be_bytes()),
     }
 }
 

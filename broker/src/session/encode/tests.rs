@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, BrokerOutline, ChordState, DeliveredMail, DeliveryOutline, DestinationName,
-    MailMessage, MailboxOutline, Outline, QueueOutline, WorkerStatus,
+    BindingOutline, BrokerOutline, ChordState, Cursor, DeliveredMail, DeliveryOutline,
+    DestinationName, MailMessage, MailboxOutline, Outline, QueueOutline, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
@@ -361,7 +361,11 @@ fn shown(shape: &Shape) -> Vec<Shown> {
             queues: vec![queue(shape); 3],
             next: Some(queue(shape).outline.record.name),
         },
-        Shown::Page { tasks: views(shape), next: Some(u32::MAX) },
+        Shown::Page {
+            tasks: views(shape),
+            newest_first: true,
+            next: Some(Cursor::Serial(u64::MAX)),
+        },
         Shown::Workers { workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
         Shown::Mailboxes { mailboxes: vec![listed_mailbox(shape); 3], next: Some(mailbox(shape)) },
         Shown::Bindings { bindings: vec![binding(shape); 3], is_last: false },

@@ -123,6 +123,17 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             Body::TaskPage(TaskPage {
                 tasks: vec![failure()],
                 cursor: Bytes::from_static(&[0, 0, 0, 199]),
+                newest_first: false,
+            }),
+        ),
+        vector(
+            "task-page/newest-first",
+            "The newest task, and there are older ones.",
+            20,
+            Body::TaskPage(TaskPage {
+                tasks: vec![failure()],
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 3, 232]),
+                newest_first: true,
             }),
         ),
         vector(

@@ -60,6 +60,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
                 limit: 100,
                 cursor: Bytes::from_static(&[0, 0, 0, 99]),
                 with_tracebacks: false,
+                newest_first: false,
             }),
         ),
         vector(
@@ -148,6 +149,16 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
             "The first page of all tasks, with the tracebacks of their errors.",
             15,
             Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
+        ),
+        vector(
+            "list-tasks/newest-first",
+            "The hundred tasks that were submitted before the one of the cursor.",
+            16,
+            Body::ListTasks(ListTasks {
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 3, 232]),
+                newest_first: true,
+                ..ListTasks::default()
+            }),
         ),
     ]
 }

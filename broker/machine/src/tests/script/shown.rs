@@ -1,8 +1,8 @@
 //! The output of the machine, in the words of a script.
 
 use crate::command::{
-    Answer, BrokerOutline, ChordState, Message, Outlines, Push, QueueOutline, StoredOutcome,
-    TaskOutline, WaitingFor,
+    Answer, BrokerOutline, ChordState, Cursor, Message, Outlines, Push, QueueOutline,
+    StoredOutcome, TaskOutline, WaitingFor,
 };
 
 pub(super) fn words_of(message: Message) -> String {
@@ -43,7 +43,11 @@ pub(super) fn words_of(message: Message) -> String {
             format!("{how}: ready {ready} workers {workers}")
         }
         Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
-        Message::Show(_, Outlines::Page { tasks, next }) => {
+        Message::Show(_, Outlines::Page { tasks, next, .. }) => {
+            let next = next.map(|cursor| match cursor {
+                Cursor::Slot(slot) => u64::from(slot),
+                Cursor::Serial(serial) => serial,
+            });
             format!("page {} next {next:?}", views(tasks))
         }
         Message::Show(_, Outlines::Workers { workers, .. }) => {
