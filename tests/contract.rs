@@ -32,6 +32,7 @@ fn each() -> Vec<(&'static str, Request)> {
         ListWorkers,
         OrderWorkers,
         Backup,
+        Info,
         DeclareMailbox,
         DeleteMailbox,
         PurgeMailbox,

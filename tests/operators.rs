@@ -111,6 +111,22 @@ async fn a_queue_tells_its_figures() {
 }
 
 #[tokio::test]
+async fn the_broker_tells_its_figures() {
+    let broker = BrokerProcess::start().await;
+    let client = broker.client().await;
+    client.submit::<()>(Submission::new("nobody").queue("songs")).await.expect("submitted");
+    let _pool = InProcessWorker::start(worker(&broker));
+    let broken = client.submit::<()>(Submission::new("broken")).await.expect("submitted");
+    broken.get(PATIENCE).await.expect_err("it fails");
+    let info = client.broker_info().await.expect("answered");
+    assert_eq!((info.ready, info.leased, info.dead, info.ended), (1, 0, 1, 0), "{info:?}");
+    assert_eq!((info.workers, info.queues), (1, 2), "{info:?}");
+    assert!((2..=info.connections_max).contains(&info.connections), "{info:?}");
+    let data = info.data.expect("the system tells");
+    assert!(data.live_bytes > 0 && data.disk_free_bytes <= data.disk_bytes, "{data:?}");
+}
+
+#[tokio::test]
 async fn dead_tasks_are_listed_replayed_and_discarded() {
     let broker = BrokerProcess::start().await;
     let client = broker.client().await;

@@ -7,7 +7,7 @@ pub mod simulation;
 pub use celeriac_store::FAIL_READS;
 
 pub use crate::outgoing::{
-    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
 };
 pub use crate::session::decode::{Bounds, ask, hello, needs_no_answer};
 pub use crate::session::encode::{Limits, frame, limits};

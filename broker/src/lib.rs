@@ -33,6 +33,7 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod lobby;
+mod memory;
 mod outgoing;
 mod room;
 mod send_queue;

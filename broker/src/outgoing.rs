@@ -5,18 +5,19 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, Cursor, DeliveryOutline, MailboxOutline, Outline, Push, QueueOutline,
-    RequestId, WatchKey, WorkerKey, WorkerStatus,
+    Answer, BindingOutline, BrokerOutline, Cursor, DeliveryOutline, MailboxOutline, Outline, Push,
+    QueueOutline, RequestId, WatchKey, WorkerKey, WorkerStatus,
 };
 use celeriac_proto::{MailboxName, QueueName, TaskId};
 use celeriac_record::{Changed, Submitted};
+use celeriac_store::Usage;
 
 /// One message, which becomes one frame.
 #[derive(Debug)]
 pub enum Outgoing {
     /// An answer that shows nothing of the records. A request id of 0 belongs to no request.
     Answer(RequestId, Answer),
-    /// An answer about tasks, queues, workers, mailboxes or bindings.
+    /// An answer about tasks, queues, workers, mailboxes, bindings or the broker.
     Show(RequestId, Shown),
     Deliver(Vec<Delivery>),
     Transition {
@@ -26,17 +27,18 @@ pub enum Outgoing {
     Push(Push),
 }
 
-/// An answer about tasks, queues, workers, mailboxes or bindings.
+/// An answer about tasks, queues, workers, mailboxes, bindings or the broker.
 #[derive(Debug)]
 pub enum Shown {
     Got { tasks: Selection },
     Waited { satisfied: bool, tasks: Selection },
     Watching { watch: WatchKey, tasks: Selection },
     Queues { queues: Vec<QueueView>, next: Option<QueueName> },
-    Page { tasks: Vec<TaskView>, next: Option<Cursor> },
+    Page { tasks: Vec<TaskView>, newest_first: bool, next: Option<Cursor> },
     Workers { workers: Vec<WorkerView>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
+    Broker(Box<BrokerView>),
 }
 
 /// Tasks that a client asked for by id.
@@ -89,6 +91,16 @@ pub struct WorkerView {
     pub running: Vec<TaskView>,
     /// The number of leases that are not shown.
     pub running_left_out: u32,
+}
+
+/// The figures of the broker itself.
+#[derive(Debug)]
+pub struct BrokerView {
+    pub outline: BrokerOutline,
+    /// The memory of the process, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// How full the store is, where the system tells.
+    pub usage: Option<Usage>,
 }
 
 impl TaskView {

@@ -145,6 +145,9 @@ impl Broker {
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
         let Broker { config, clock, machine, store, restored } = self;
+        // The broker names the number of connections that it can hold, not the number that it was
+        // asked to hold.
+        let config = Config { connections_max: places.connections, ..config };
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);

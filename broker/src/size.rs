@@ -26,6 +26,9 @@ pub(crate) const FRAME: usize = 512;
 const NUMBERS: usize = 256;
 const ERROR_NUMBERS: usize = 32;
 
+/// The figures of the broker.
+pub(crate) const BROKER: usize = 512;
+
 /// A refusal in an outcome, without its sentence.
 pub(crate) const OUTCOME: usize = 40;
 
@@ -279,6 +282,7 @@ fn shown(shown: &Shown) -> usize {
             let names = mailboxes.iter().map(|one| FIELD + 2 * OUTCOME + part(one.mailbox.len()));
             names.sum::<usize>() + NAME
         }
+        Shown::Broker(_) => BROKER,
         Shown::Bindings { bindings, .. } => {
             // The cursor repeats the last binding.
             let last = bindings.last().map_or(0, binding);

@@ -1,4 +1,4 @@
-//! Sizes as people write them: `8MiB`, `64KiB`, `1000000`.
+//! Sizes as people write them, `8MiB`, `64KiB`, `1000000`, and as they read them, `1.5 GiB`.
 
 /// The units and their bytes. A number without a unit is bytes.
 const UNITS: [(&str, u64); 10] = [
@@ -26,9 +26,41 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("`{text}` is not a size such as 8MiB, 64KiB or 1000000"))
 }
 
+/// A size for people, in its largest unit: `512 B`, `64 MiB`, `1.5 GiB`.
+pub(crate) fn rough_bytes(bytes: u64) -> String {
+    const LARGE: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut whole, mut rest, mut unit) = (bytes, 0, "B");
+    for larger in LARGE {
+        if whole < 1024 {
+            break;
+        }
+        (whole, rest, unit) = (whole / 1024, whole % 1024, larger);
+    }
+    match rest * 10 / 1024 {
+        0 => format!("{whole} {unit}"),
+        tenths => format!("{whole}.{tenths} {unit}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_their_largest_unit() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (16 << 20, "16 MiB"),
+            ((1 << 30) - 1, "1023.9 MiB"),
+            (38 << 30, "38 GiB"),
+            (u64::MAX, "16383.9 PiB"),
+        ] {
+            assert_eq!(rough_bytes(bytes), shown);
+        }
+    }
 
     #[test]
     fn sizes_are_read_in_every_unit() {

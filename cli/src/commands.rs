@@ -13,6 +13,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod forget;
+pub(crate) mod info;
 pub(crate) mod queues;
 pub(crate) mod result;
 pub(crate) mod serve;
@@ -31,10 +32,13 @@ pub(crate) enum Command {
     /// Run the broker
     #[command(after_help = example(SERVE), after_long_help = long_help(SERVE, serve::SETTINGS_HELP))]
     Serve(Box<serve::ServeArguments>),
+    /// Show the broker: version, uptime, disk, memory, connections, tasks and limits
+    #[command(after_help = example(INFO), after_long_help = long_help(INFO, EXIT_CODES))]
+    Info(info::InfoArguments),
     /// Submit a task
     #[command(after_help = example(SUBMIT), after_long_help = long_help(SUBMIT, EXIT_CODES))]
     Submit(Box<submit::SubmitArguments>),
-    /// Show the state of tasks
+    /// Show the state of tasks, or without an id that of the broker
     #[command(after_help = example(STATUS), after_long_help = long_help(STATUS, EXIT_CODES))]
     Status(status::StatusArguments),
     /// Show one task with its whole history
@@ -83,8 +87,9 @@ pub(crate) enum Command {
 
 // What a user types first, for the help of each command.
 const SERVE: &str = "celeriac serve --data ./data";
+const INFO: &str = "celeriac info";
 const SUBMIT: &str = "celeriac submit songs.cluster --args '[\"Dynamite\"]' --queue songs --wait";
-const STATUS: &str = "celeriac status song-7";
+const STATUS: &str = "celeriac status song-7\n  celeriac status";
 const SHOW: &str = "celeriac show song-7";
 const TASKS: &str = "celeriac tasks --queue songs --state started";
 const RESULT: &str = "celeriac result song-7 --wait 10m";

@@ -44,17 +44,14 @@ pub(crate) struct FilterOptions {
     newer_than: Option<Duration>,
 }
 
-/// The times between which the filter selects tasks, by the clock of this machine.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
-    pub(crate) after: SystemTime,
-    pub(crate) before: SystemTime,
-}
-
 impl FilterOptions {
     /// The filter for the broker. The spans count back from now, on the clock of this machine.
     pub(crate) fn to_client(&self) -> TaskFilter {
-        let times = self.times();
+        let now = SystemTime::now();
+        // No task is older than 1970, so a longer span means the same as 1970.
+        let ago = |span: Duration| {
+            now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+        };
         let mut filter = TaskFilter::new();
         if let Some(queue) = &self.queue {
             filter = filter.queue(queue.as_str());
@@ -71,25 +68,12 @@ impl FilterOptions {
         if let Some(prefix) = &self.id_prefix {
             filter = filter.id_prefix(prefix);
         }
-        if self.older_than.is_some() {
-            filter = filter.submitted_before(times.before);
+        if let Some(span) = self.older_than {
+            filter = filter.submitted_before(ago(span));
         }
-        if self.newer_than.is_some() {
-            filter = filter.submitted_after(times.after);
+        if let Some(span) = self.newer_than {
+            filter = filter.submitted_after(ago(span));
         }
         filter
-    }
-
-    /// The times of the spans. Without a span it is the time of the oldest, or of the newest task.
-    pub(crate) fn times(&self) -> Times {
-        let now = SystemTime::now();
-        // No task is older than 1970, so a longer span means the same as 1970.
-        let ago = |span: Duration| {
-            now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
-        };
-        Times {
-            after: self.newer_than.map_or(SystemTime::UNIX_EPOCH, ago),
-            before: self.older_than.map_or(now, ago),
-        }
     }
 }

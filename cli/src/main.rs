@@ -13,8 +13,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
-    backup, cancel, check, completions, dead, forget, queues, result, serve, show, status, submit,
-    tasks, top, watch, work, workers,
+    backup, cancel, check, completions, dead, forget, info, queues, result, serve, show, status,
+    submit, tasks, top, watch, work, workers,
 };
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
@@ -22,6 +22,7 @@ use crate::printable::{clean, clean_lines};
 
 mod allocator;
 mod arguments;
+mod broker_view;
 mod byte_size;
 mod commands;
 mod confirm;
@@ -108,6 +109,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
             refuse_client_flags(matches)?;
             serve::run(*serve, shared.token_file, matches, output)
         }
+        Command::Info(info) => block_on(info::run(info, &shared, output)),
         Command::Submit(submit) => block_on(submit::run(*submit, &shared, output)),
         Command::Status(status) => block_on(status::run(status, &shared, output)),
         Command::Result(result) => block_on(result::run(result, &shared, output)),

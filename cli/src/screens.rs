@@ -3,7 +3,7 @@
 //! The expected texts are in the folder `screens`; `UPDATE_EXPECT=1` writes them anew. The rows
 //! have what clients may choose: text that would control a terminal, wide characters, long texts.
 
-use celeriac_client::{QueueInfo, TaskInfo, WorkerStatus};
+use celeriac_client::{BrokerInfo, QueueInfo, TaskInfo, WorkerStatus};
 use celeriac_proto::wire::{self, TaskState};
 use expect_test::{ExpectFile, expect_file};
 
@@ -11,7 +11,7 @@ use crate::commands::top;
 use crate::line::Line;
 use crate::output::Size;
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
-use crate::{queue_view, task_history, task_view, worker_view};
+use crate::{broker_view, queue_view, task_history, task_view, worker_view};
 
 /// 2026-11-22 10:57:17.250 in UTC.
 const NOW_MS: i64 = 1_795_345_037_250;
@@ -290,5 +290,77 @@ fn top_fits_the_terminal() {
     check(expect_file!["./screens/top.txt"], Fits::Yes, |width| {
         let size = Size { width, height: Some(16) };
         top::tests::frame_of((queues(0), workers()), (queues(1), workers()), NOW_MS, size)
+    });
+}
+
+/// The broker of a large machine. `used` is the part of the disk, in percent, that is not free.
+fn broker(used: u64) -> BrokerInfo {
+    const DISK_BYTES: u64 = 1_900 << 30;
+    let room = DISK_BYTES / 100 * (100 - used);
+    wire::BrokerInfo {
+        server_version: "0.1.0".to_owned(),
+        protocol: 1,
+        started_at_ms: NOW_MS - 90_000_000,
+        uptime_ms: 90_000_000,
+        memory_bytes: Some(979 << 20),
+        connections: 9_123,
+        connections_max: 10_000,
+        workers: 400,
+        workers_lost: 2,
+        queues: 100_000,
+        mailboxes: 12,
+        tasks: Some(wire::TaskCounts {
+            ready: 10_000_000,
+            scheduled: 12,
+            leased: 800,
+            dead: 7,
+            ended: 86_400_000,
+        }),
+        data: Some(wire::DataUsage {
+            live_bytes: 700 << 30,
+            log_bytes: 1_380 << 30,
+            file_bytes: 1_500 << 30,
+            reusable_bytes: 120 << 20,
+            disk_free_bytes: room,
+            disk_bytes: DISK_BYTES,
+            disk_low_bytes: 20 << 30,
+            disk_is_low: room < 20 << 30,
+        }),
+        limits: Some(wire::Limits {
+            frame_bytes_max: 16 << 20,
+            payload_bytes_max: 8 << 20,
+            result_bytes_max: 1_500_000,
+            batch_items_max: 10_000,
+            requests_in_flight_max: 1_024,
+            credit_max: 10_000,
+        }),
+        heartbeat_ms: 5_000,
+        lease_ms: 15_000,
+        result_ttl_ms: 86_400_000,
+    }
+    .into()
+}
+
+#[test]
+fn the_broker_fits_the_terminal() {
+    check(expect_file!["./screens/info.txt"], Fits::Yes, |width| {
+        broker_view::lines(&broker(60), "127.0.0.1:23537", width)
+    });
+}
+
+#[test]
+fn a_broker_whose_disk_is_low_says_so() {
+    check(expect_file!["./screens/info-low-disk.txt"], Fits::Yes, |width| {
+        let mut lines = broker_view::lines(&broker(99), "127.0.0.1:23537", width);
+        lines.extend(broker_view::lines(&broker(98), HOSTILE, width));
+        lines
+    });
+}
+
+#[test]
+fn a_broker_that_knows_neither_memory_nor_disk_is_shown_without_them() {
+    check(expect_file!["./screens/info-without-disk.txt"], Fits::Yes, |width| {
+        let broker = wire::BrokerInfo { server_version: "0.1.0".to_owned(), ..Default::default() };
+        broker_view::lines(&broker.into(), "[::1]:23537", width)
     });
 }

@@ -1,19 +1,16 @@
 //! A listing of tasks for `tasks` and `dead list`: sorted, or page after page as the broker has
 //! them.
 //!
-//! The broker lists tasks in one order only, which is not the order of their times. So a sorted
-//! listing asks for all tasks that match, and keeps those that it will print. The newest tasks are
-//! asked for by their time: those of the last second, of the last ten seconds, and so on.
+//! The broker lists tasks in an order of its own, or the newest first. For every other order a
+//! listing asks for all tasks that match, and keeps those that it will print.
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
 use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
 use crate::exit::Failure;
-use crate::filter::Times;
 use crate::output::Output;
 use crate::table::Table;
 use crate::task_columns::{TaskColumn, chosen_table, table};
@@ -93,6 +90,9 @@ impl TaskOrder {
 /// The tasks of one request.
 const PAGE_TASKS_MAX: u64 = 1000;
 
+/// More tasks than this are not asked for from the newest on.
+const NEWEST_MAX: usize = 10_000;
+
 /// The payloads of one request. Each may have some megabytes.
 const PAYLOADS_MAX: usize = 16;
 
@@ -102,7 +102,7 @@ const MORE: &str = "… and more: --limit COUNT or --all shows them";
 /// Prints the tasks that match.
 pub(crate) async fn print_list(
     client: &Client,
-    (filter, times): (TaskFilter, Times),
+    filter: TaskFilter,
     options: &ListOptions,
     usual: (&[TaskColumn], TaskOrder),
     output: &mut Output,
@@ -110,7 +110,7 @@ pub(crate) async fn print_list(
     let (columns, order) = usual;
     // All tasks may be more than the memory holds, so they are sorted only on demand.
     let order = options.sort.unwrap_or(if options.all { TaskOrder::None } else { order });
-    let listing = Listing { client, filter, times, options, columns };
+    let listing = Listing { client, filter, options, columns };
     match order {
         TaskOrder::None => listing.print_pages(output).await,
         order => listing.print_sorted(order, output).await,
@@ -120,7 +120,6 @@ pub(crate) async fn print_list(
 struct Listing<'a> {
     client: &'a Client,
     filter: TaskFilter,
-    times: Times,
     options: &'a ListOptions,
     columns: &'a [TaskColumn],
 }
@@ -155,11 +154,10 @@ impl Listing<'_> {
     async fn print_sorted(&self, order: TaskOrder, output: &mut Output) -> Result<(), Failure> {
         let limit = if self.options.all { u64::MAX } else { self.options.limit };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let first = match order {
+        let (mut tasks, has_more) = match order {
             TaskOrder::Newest => self.read_newest(limit).await?,
-            order => self.read(&self.filter, FirstTasks::new(order, limit)).await?,
+            order => self.read(&self.filter, FirstTasks::new(order, limit)).await?.finish(),
         };
-        let (mut tasks, has_more) = first.finish();
         self.print(&mut tasks, output).await?;
         if has_more && !output.is_json() {
             output.line(MORE)?;
@@ -167,26 +165,30 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Reads the newest tasks: of the shortest span that has more than enough, or else all that
-    /// match. The clock of the broker may be another one; then the span is a longer one.
-    async fn read_newest(&self, limit: usize) -> Result<FirstTasks, Failure> {
-        let mut first = FirstTasks::new(TaskOrder::Newest, limit);
-        let page = self.page_after(&self.filter, None, PAGE_TASKS_MAX).await?;
-        if page.cursor.is_none() {
-            first.add(page.tasks);
-            return Ok(first);
-        }
-        let spans =
-            std::iter::successors(Some(Duration::from_secs(1)), |span| span.checked_mul(10));
-        let starts = spans.map_while(|span| self.times.before.checked_sub(span));
-        for start in starts.take_while(|start| *start > self.times.after) {
-            let filter = self.filter.clone().submitted_after(start);
-            let first = self.read(&filter, FirstTasks::new(TaskOrder::Newest, limit)).await?;
-            if first.has_more() {
-                return Ok(first);
+    /// The newest tasks in the order of their submits, and whether there are more. The broker gives
+    /// them in this order. It looks at all tasks for each page, so that many are read in any order.
+    async fn read_newest(&self, limit: usize) -> Result<(Vec<TaskInfo>, bool), Failure> {
+        let (mut tasks, mut cursor) = (Vec::new(), None);
+        while limit <= NEWEST_MAX && tasks.len() <= limit {
+            // One task more than is printed shows whether there are more.
+            let count = (limit + 1 - tasks.len()).min(PAGE_TASKS_MAX as usize) as u32;
+            let with_tracebacks = self.options.tracebacks;
+            let page =
+                self.client.newest_tasks(self.filter.clone(), count, cursor, with_tracebacks);
+            let page = page.await.map_err(failure)?;
+            if !page.newest_first {
+                // The broker is older than this order.
+                break;
+            }
+            tasks.extend(page.tasks);
+            cursor = page.cursor;
+            if cursor.is_none() || tasks.len() > limit {
+                let has_more = tasks.len() > limit;
+                tasks.truncate(limit);
+                return Ok((tasks, has_more));
             }
         }
-        self.read(&self.filter, first).await
+        Ok(self.read(&self.filter, FirstTasks::new(TaskOrder::Newest, limit)).await?.finish())
     }
 
     /// Adds all tasks that match.
@@ -289,11 +291,6 @@ impl FirstTasks {
         });
         self.left_out |= self.tasks.len() > self.limit;
         self.tasks.truncate(self.limit);
-    }
-
-    /// Whether there are more tasks than the limit.
-    fn has_more(&self) -> bool {
-        self.left_out || self.tasks.len() > self.limit
     }
 
     /// The tasks, and whether there are more.

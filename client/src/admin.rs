@@ -1,11 +1,13 @@
-//! The calls of an operator: queues, listings, dead tasks, workers, backups. A listing of queues or
-//! workers asks for page after page; every other call is one request and its answer.
+//! The calls of an operator: the broker itself, queues, listings, dead tasks, workers, backups. A
+//! listing of queues or workers asks for page after page; every other call is one request and its
+//! answer.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac_proto::wire::{self, client_frame, server_frame};
 
+use crate::broker::BrokerInfo;
 use crate::client::{Client, owned};
 use crate::error::Error;
 use crate::listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
@@ -25,6 +27,26 @@ pub struct Backup {
 }
 
 impl Client {
+    /// The broker itself: its version, what it holds, how full its disk is, and its limits.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// let broker = client.broker_info().await?;
+    /// println!("{} of {} connections", broker.connections, broker.connections_max);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) when the
+    /// broker is older than this request; otherwise as [`Client::queues`].
+    pub async fn broker_info(&self) -> Result<BrokerInfo, Error> {
+        match self.request(client_frame::Body::Info(wire::Info {})).await? {
+            server_frame::Body::BrokerInfo(info) => Ok(info.into()),
+            _ => Err(Error::unexpected("a BrokerInfo")),
+        }
+    }
+
     /// All queues, with their contents and settings.
     ///
     /// # Errors
@@ -178,7 +200,8 @@ impl Client {
         limit: u32,
         cursor: Option<Bytes>,
     ) -> Result<TaskPage, Error> {
-        self.list_tasks(filter, limit, cursor, false).await
+        let list = wire::ListTasks { limit, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
     }
 
     /// As [`Client::tasks`], with the tracebacks of the errors.
@@ -191,19 +214,38 @@ impl Client {
         limit: u32,
         cursor: Option<Bytes>,
     ) -> Result<TaskPage, Error> {
-        self.list_tasks(filter, limit, cursor, true).await
+        let list = wire::ListTasks { limit, with_tracebacks: true, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
     }
 
-    async fn list_tasks(
+    /// As [`Client::tasks`], and the tasks that were submitted last come first. The broker looks at
+    /// all its tasks for each page, so this is for the first few pages.
+    ///
+    /// A broker that is older than this order lists the tasks in its own: see
+    /// [`TaskPage::newest_first`].
+    ///
+    /// # Errors
+    /// As [`Client::queues`].
+    pub async fn newest_tasks(
         &self,
         filter: TaskFilter,
         limit: u32,
         cursor: Option<Bytes>,
         with_tracebacks: bool,
     ) -> Result<TaskPage, Error> {
-        let filter = Some(filter.into_wire());
         let list =
-            wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default(), with_tracebacks };
+            wire::ListTasks { limit, with_tracebacks, newest_first: true, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
+    }
+
+    async fn list_tasks(
+        &self,
+        filter: TaskFilter,
+        cursor: Option<Bytes>,
+        list: wire::ListTasks,
+    ) -> Result<TaskPage, Error> {
+        let filter = Some(filter.into_wire());
+        let list = wire::ListTasks { filter, cursor: cursor.unwrap_or_default(), ..list };
         match self.request(client_frame::Body::ListTasks(list)).await? {
             server_frame::Body::TaskPage(page) => Ok(page.into()),
             _ => Err(Error::unexpected("a TaskPage")),

@@ -456,7 +456,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         Body::DeclareExchange(_) | Body::DeleteExchange(_) | Body::Bind(_) | Body::Unbind(_) => {
             true
         }
-        Body::ListMailboxes(_) | Body::ListBindings(_) => true,
+        Body::ListMailboxes(_) | Body::ListBindings(_) | Body::Info(_) => true,
         // A mailbox may have ended with the connection, and a consumer has.
         Body::DeleteMailbox(_)
         | Body::PurgeMailbox(_)

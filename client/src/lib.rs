@@ -19,6 +19,7 @@ mod admin;
 mod apply;
 mod args;
 mod batches;
+mod broker;
 mod cancel;
 mod client;
 #[doc(hidden)]
@@ -43,6 +44,7 @@ mod watch;
 pub use admin::Backup;
 pub use apply::{ApplyAsync, TypedCall};
 pub use args::{IntoArgs, IntoArgument};
+pub use broker::{BrokerInfo, BrokerLimits, DataUsage};
 pub use cancel::{CancelMode, CancelOutcome, Cancelled};
 pub use client::{Client, ClientBuilder};
 pub use environment::{EnvironmentError, url_from_env};

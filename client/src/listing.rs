@@ -92,12 +92,16 @@ pub struct TaskPage {
     pub tasks: Vec<TaskInfo>,
     /// The cursor for the next page; `None` at the end of the listing.
     pub cursor: Option<Bytes>,
+    /// Whether the tasks that were submitted last come first.
+    pub newest_first: bool,
 }
 
 impl From<wire::TaskPage> for TaskPage {
     fn from(page: wire::TaskPage) -> Self {
         let cursor = (!page.cursor.is_empty()).then_some(page.cursor);
-        Self { tasks: page.tasks.into_iter().map(TaskInfo::from).collect(), cursor }
+        let newest_first = page.newest_first;
+        let tasks = page.tasks.into_iter().map(TaskInfo::from).collect();
+        Self { tasks, cursor, newest_first }
     }
 }
 

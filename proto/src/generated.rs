@@ -1456,6 +1456,10 @@ pub struct ListTasks {
     /// Whether the page has the tracebacks of errors; without them a page holds many more tasks.
     #[prost(bool, tag = "4")]
     pub with_tracebacks: bool,
+    /// Whether the tasks that were submitted last come first. The broker then looks at all tasks for
+    /// each page.
+    #[prost(bool, tag = "5")]
+    pub newest_first: bool,
 }
 /// One page of tasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1465,6 +1469,10 @@ pub struct TaskPage {
     /// Where the next page begins; empty at the end of the listing.
     #[prost(bytes = "bytes", tag = "2")]
     pub cursor: ::prost::bytes::Bytes,
+    /// Whether the tasks that were submitted last come first, as the request asked. A broker that does
+    /// not know this order leaves the field unset.
+    #[prost(bool, tag = "3")]
+    pub newest_first: bool,
 }
 /// Runs dead tasks again, each as a new generation: those of the ids, or all that match the filter.
 /// The answer is a CountReply.
@@ -1566,6 +1574,125 @@ pub struct BackupReply {
     /// The size of the copied records in bytes.
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+}
+/// The bounds that the broker enforces on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limits {
+    /// The longest frame, in both directions, without the length in front of it.
+    #[prost(uint64, tag = "1")]
+    pub frame_bytes_max: u64,
+    /// The largest payload of a task.
+    #[prost(uint64, tag = "2")]
+    pub payload_bytes_max: u64,
+    /// The largest result of a task. A larger result ends its task as FAILURE.
+    #[prost(uint64, tag = "3")]
+    pub result_bytes_max: u64,
+    /// The most items in one request.
+    #[prost(uint32, tag = "4")]
+    pub batch_items_max: u32,
+    /// The most unanswered requests of the connection. A Wait does not count.
+    #[prost(uint32, tag = "5")]
+    pub requests_in_flight_max: u32,
+    /// The most leases that one session may hold.
+    #[prost(uint32, tag = "6")]
+    pub credit_max: u32,
+}
+/// Asks for the figures and settings of the broker itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Info {}
+/// The figures and settings of the broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrokerInfo {
+    #[prost(string, tag = "1")]
+    pub server_version: ::prost::alloc::string::String,
+    /// The protocol version of this connection.
+    #[prost(uint32, tag = "2")]
+    pub protocol: u32,
+    /// When the broker began to serve, and for how long it has served since. The span does not follow
+    /// a wall clock that is set.
+    #[prost(int64, tag = "3")]
+    pub started_at_ms: i64,
+    #[prost(uint64, tag = "4")]
+    pub uptime_ms: u64,
+    /// The memory of the broker's process that is in use. Absent where the system does not tell.
+    #[prost(uint64, optional, tag = "5")]
+    pub memory_bytes: ::core::option::Option<u64>,
+    /// Connections after Hello, and the most that the broker accepts.
+    #[prost(uint32, tag = "6")]
+    pub connections: u32,
+    #[prost(uint32, tag = "7")]
+    pub connections_max: u32,
+    /// Workers that are connected, and workers whose connection is lost and whose session lasts.
+    #[prost(uint32, tag = "8")]
+    pub workers: u32,
+    #[prost(uint32, tag = "9")]
+    pub workers_lost: u32,
+    /// Queues that a listing shows.
+    #[prost(uint32, tag = "10")]
+    pub queues: u32,
+    #[prost(uint32, tag = "11")]
+    pub mailboxes: u32,
+    #[prost(message, optional, tag = "12")]
+    pub tasks: ::core::option::Option<TaskCounts>,
+    /// Absent when the system has not told the broker about its disk.
+    #[prost(message, optional, tag = "13")]
+    pub data: ::core::option::Option<DataUsage>,
+    /// These are the same as in Welcome.
+    #[prost(message, optional, tag = "14")]
+    pub limits: ::core::option::Option<Limits>,
+    #[prost(uint64, tag = "15")]
+    pub heartbeat_ms: u64,
+    #[prost(uint64, tag = "16")]
+    pub lease_ms: u64,
+    /// How long the broker keeps an ended task when neither the task nor its queue sets a time.
+    #[prost(uint64, tag = "17")]
+    pub result_ttl_ms: u64,
+}
+/// How many tasks the broker keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskCounts {
+    /// Tasks that are QUEUED.
+    #[prost(uint64, tag = "1")]
+    pub ready: u64,
+    /// Tasks that are SCHEDULED or RETRY.
+    #[prost(uint64, tag = "2")]
+    pub scheduled: u64,
+    /// Tasks that are LEASED or STARTED.
+    #[prost(uint64, tag = "3")]
+    pub leased: u64,
+    /// Tasks that ended as FAILURE and are kept.
+    #[prost(uint64, tag = "4")]
+    pub dead: u64,
+    /// Tasks that ended as SUCCESS or REVOKED and are kept.
+    #[prost(uint64, tag = "5")]
+    pub ended: u64,
+}
+/// How full the data folder and its disk are. The figures are at most a second old.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DataUsage {
+    /// Records that still matter.
+    #[prost(uint64, tag = "1")]
+    pub live_bytes: u64,
+    /// All records in the log: at most about twice those, and 64 MiB.
+    #[prost(uint64, tag = "2")]
+    pub log_bytes: u64,
+    /// The files of the data folder.
+    #[prost(uint64, tag = "3")]
+    pub file_bytes: u64,
+    /// Space within these files to which the broker writes again before they grow.
+    #[prost(uint64, tag = "4")]
+    pub reusable_bytes: u64,
+    /// Free space on the disk, and the size of the disk.
+    #[prost(uint64, tag = "5")]
+    pub disk_free_bytes: u64,
+    #[prost(uint64, tag = "6")]
+    pub disk_bytes: u64,
+    /// The disk is low when `disk_free_bytes` and `reusable_bytes` together are below this.
+    #[prost(uint64, tag = "7")]
+    pub disk_low_bytes: u64,
+    /// The broker refuses new tasks with DISK_FULL.
+    #[prost(bool, tag = "8")]
+    pub disk_is_low: bool,
 }
 /// Outcomes of tasks, 1 to batch_items_max.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2063,7 +2190,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -2133,6 +2260,8 @@ pub mod client_frame {
         Backup(super::Backup),
         #[prost(message, tag = "75")]
         DeclareQueue(super::DeclareQueue),
+        #[prost(message, tag = "76")]
+        Info(super::Info),
         #[prost(message, tag = "80")]
         DeclareMailbox(super::DeclareMailbox),
         #[prost(message, tag = "81")]
@@ -2173,7 +2302,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 76, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2220,6 +2349,8 @@ pub mod server_frame {
         BackupReply(super::BackupReply),
         #[prost(message, tag = "75")]
         DeclareQueueReply(super::DeclareQueueReply),
+        #[prost(message, tag = "76")]
+        BrokerInfo(super::BrokerInfo),
         #[prost(message, tag = "80")]
         MailboxReply(super::MailboxReply),
         #[prost(message, tag = "83")]
@@ -2364,28 +2495,6 @@ pub struct Welcome {
     /// The leases that a resumed session still holds.
     #[prost(uint64, repeated, tag = "11")]
     pub leases: ::prost::alloc::vec::Vec<u64>,
-}
-/// The bounds that the broker enforces on this connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Limits {
-    /// The longest frame, in both directions, without the length in front of it.
-    #[prost(uint64, tag = "1")]
-    pub frame_bytes_max: u64,
-    /// The largest payload of a task.
-    #[prost(uint64, tag = "2")]
-    pub payload_bytes_max: u64,
-    /// The largest result of a task. A larger result ends its task as FAILURE.
-    #[prost(uint64, tag = "3")]
-    pub result_bytes_max: u64,
-    /// The most items in one request.
-    #[prost(uint32, tag = "4")]
-    pub batch_items_max: u32,
-    /// The most unanswered requests of the connection. A Wait does not count.
-    #[prost(uint32, tag = "5")]
-    pub requests_in_flight_max: u32,
-    /// The most leases that one session may hold.
-    #[prost(uint32, tag = "6")]
-    pub credit_max: u32,
 }
 /// Ends the session: its leases go back to their queues at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

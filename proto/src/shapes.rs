@@ -139,6 +139,7 @@ const LIST_WORKERS: Shape = Shape { name: "ListWorkers", fields: &[] };
 const ORDER_WORKERS: Shape =
     Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
 const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
+const INFO: Shape = Shape { name: "Info", fields: &[] };
 const DECLARE_MAILBOX: Shape = Shape { name: "DeclareMailbox", fields: &[] };
 const DELETE_MAILBOX: Shape = Shape { name: "DeleteMailbox", fields: &[] };
 const PURGE_MAILBOX: Shape = Shape { name: "PurgeMailbox", fields: &[] };
@@ -193,6 +194,7 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(73, "order_workers", &ORDER_WORKERS),
         one(74, "backup", &BACKUP),
         one(75, "declare_queue", &DECLARE_QUEUE),
+        one(76, "info", &INFO),
         one(80, "declare_mailbox", &DECLARE_MAILBOX),
         one(81, "delete_mailbox", &DELETE_MAILBOX),
         one(82, "purge_mailbox", &PURGE_MAILBOX),
@@ -296,6 +298,16 @@ const WORKER_STATUS: Shape = Shape {
 const WORKER_LIST: Shape =
     Shape { name: "WorkerList", fields: &[many(1, "workers", ANSWER_ITEMS_MAX, &WORKER_STATUS)] };
 const BACKUP_REPLY: Shape = Shape { name: "BackupReply", fields: &[] };
+const TASK_COUNTS: Shape = Shape { name: "TaskCounts", fields: &[] };
+const DATA_USAGE: Shape = Shape { name: "DataUsage", fields: &[] };
+const BROKER_INFO: Shape = Shape {
+    name: "BrokerInfo",
+    fields: &[
+        one(12, "tasks", &TASK_COUNTS),
+        one(13, "data", &DATA_USAGE),
+        one(14, "limits", &LIMITS),
+    ],
+};
 const DELIVERY: Shape = Shape {
     name: "Delivery",
     fields: &[many(7, "headers", HEADERS_FIELD_MAX, &HEADER), texts(21, "tags", TAGS_FIELD_MAX)],
@@ -346,6 +358,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(72, "worker_list", &WORKER_LIST),
         one(74, "backup_reply", &BACKUP_REPLY),
         one(75, "declare_queue_reply", &DECLARE_QUEUE_REPLY),
+        one(76, "broker_info", &BROKER_INFO),
         one(80, "mailbox_reply", &MAILBOX_REPLY),
         one(83, "consume_reply", &CONSUME_REPLY),
         one(85, "fetch_mail_reply", &FETCH_MAIL_REPLY),

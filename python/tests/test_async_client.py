@@ -261,6 +261,7 @@ def test_operators_requests(broker: ScratchBroker) -> None:
         assert await admin.purge(name) == 3
         assert await admin.replay(new()) == 0
         assert await admin.workers() == []
+        assert (await admin.broker_info()).connections >= 1
 
     run(broker.url, work)
 

@@ -336,6 +336,20 @@ def test_the_text_of_a_client_does_not_show_the_token() -> None:
     assert "s3cret" not in repr(client.url)
 
 
+def test_operators_see_the_broker(client: Client) -> None:
+    name = new("queue")
+    client.submit("n", task_id=new(), options=TaskOptions(queue=name))
+    broker = client.admin.broker_info()
+    assert broker.ready >= 1
+    assert 1 <= broker.connections <= broker.connections_max
+    assert broker.queues >= 2
+    assert broker.data is not None
+    assert 0 < broker.data.disk_free_bytes <= broker.data.disk_bytes
+    assert not broker.data.disk_is_low
+    assert broker.limits.lease >= 2 * broker.limits.heartbeat
+    assert client.admin.broker_info().uptime >= broker.uptime
+
+
 def test_operators_see_and_change_queues(client: Client) -> None:
     name = new("queue")
     admin = client.admin
@@ -365,7 +379,13 @@ def test_operators_list_tasks_page_by_page(client: Client) -> None:
     selected = TaskFilter(queue=name, states=[State.QUEUED, "SCHEDULED"])
     found = list(client.admin.tasks(selected))
     assert len({info.id for info in found}) == 2500
+    newest = client.admin.task_page(selected, limit=1, newest_first=True)
+    assert newest.newest_first
+    assert len(newest.tasks) == 1
+    older = client.admin.task_page(selected, cursor=newest.cursor, newest_first=True)
+    assert newest.tasks[0].id not in [each.id for each in older.tasks]
     page = client.admin.task_page(selected, limit=10)
+    assert not page.newest_first
     assert len(page.tasks) <= 10
     assert page.cursor
     assert list(client.admin.tasks(TaskFilter(queue=name, states="FAILURE"))) == []

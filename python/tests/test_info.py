@@ -8,7 +8,7 @@ import pytest
 
 from celeriac import _codec, _hello
 from celeriac.info import STATES, State, WaitingFor, info_of, state_of
-from celeriac.listing import queue_of, worker_of
+from celeriac.listing import broker_of, queue_of, worker_of
 from celeriac.url import BrokerUrl
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=timezone.utc)
@@ -78,6 +78,37 @@ def test_a_worker_is_shown() -> None:
     assert (worker.instance_id, worker.queues, worker.lost) == ("w", ("q",), True)
     assert worker.connected_at == NOON
     assert worker.seen_at is None
+
+
+def test_a_broker_is_shown_with_every_field_and_without_what_its_system_does_not_tell() -> None:
+    wire = _codec.BrokerInfo(
+        server_version="0.1.0",
+        started_at_ms=NOON_MS,
+        uptime_ms=2**63,
+        memory_bytes=0,
+        tasks=_codec.TaskCounts(ready=3),
+        data=_codec.DataUsage(disk_low_bytes=7, disk_is_low=True),
+        limits=_codec.Limits(credit_max=5),
+        result_ttl_ms=1_500,
+    )
+    broker = broker_of(wire)
+    assert (broker.version, broker.started_at, broker.ready) == ("0.1.0", NOON, 3)
+    assert broker.uptime > timedelta(days=36_000)
+    assert broker.memory_bytes == 0
+    assert broker.data is not None
+    assert (broker.data.disk_low_bytes, broker.data.disk_is_low) == (7, True)
+    assert (broker.limits.credit_max, broker.limits.result_ttl) == (5, timedelta(seconds=1.5))
+    for shown, messages in (
+        (broker, (_codec.BrokerInfo, _codec.TaskCounts)),
+        (broker.data, (_codec.DataUsage,)),
+        (broker.limits, (_codec.Limits,)),
+    ):
+        for name in (name for message in messages for name in message.__slots__):
+            as_shown = name.removeprefix("server_").replace("_at_ms", "_at").removesuffix("_ms")
+            in_limits = hasattr(broker.limits, as_shown)
+            assert as_shown == "tasks" or hasattr(shown, as_shown) or in_limits, name
+    nothing = broker_of(_codec.BrokerInfo())
+    assert (nothing.memory_bytes, nothing.data, nothing.started_at) == (None, None, None)
 
 
 def test_an_instance_has_a_name_that_the_protocol_takes(monkeypatch: pytest.MonkeyPatch) -> None:

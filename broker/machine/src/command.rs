@@ -36,7 +36,8 @@ pub use self::mail::{
 };
 pub use self::outcome::{OutcomeKind, StoredOutcome, TaskOutcome};
 pub use self::outline::{
-    DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline, WorkerStatus,
+    BrokerOutline, DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline,
+    WorkerStatus,
 };
 
 /// Milliseconds on a clock that never jumps. The zero of the clock is arbitrary.

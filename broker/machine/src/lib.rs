@@ -120,6 +120,8 @@ pub struct Machine {
     latest_order: u64,
     latest_lease: Lease,
     disk_is_low: bool,
+    /// When all tables were restored.
+    began: Monotonic,
     /// The steady clock minus the monotonic clock: fixed at the first step.
     steady_offset: Option<Timestamp>,
     /// Whether the wall clock was set since the first step.
@@ -158,6 +160,7 @@ impl Machine {
             latest_order: 0,
             latest_lease: 0,
             disk_is_low: false,
+            began: 0,
             steady_offset: None,
             clock_was_set: false,
             balance_at: None,

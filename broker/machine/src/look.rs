@@ -1,13 +1,16 @@
-//! Requests that read: tasks by id and by filter, queues, workers. They change no task, queue or
+//! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change no task, queue or
 //! session.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use celeriac_proto::{QueueName, TaskId};
 use celeriac_record::{Slot, State, TaskKey};
 
 use crate::Machine;
 use crate::command::{
-    Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor, WorkerKey,
-    WorkerOutline, WorkerStatus,
+    BrokerOutline, Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor,
+    WorkerKey, WorkerOutline, WorkerStatus,
 };
 use crate::keys::{QueueKey, SessionKey};
 use crate::session::Session;
@@ -25,7 +28,24 @@ pub(crate) struct Listing {
     with_tracebacks: bool,
     /// The first slot to look at.
     pub from: Slot,
-    found: Vec<TaskKey>,
+    found: Found,
+}
+
+/// The tasks that a page has so far.
+#[derive(Debug)]
+enum Found {
+    /// The first tasks in the order of their slots.
+    First(Vec<TaskKey>),
+    /// The tasks with the highest serials. The machine keeps no order of serials, so it looks at
+    /// all tasks for each page.
+    Newest {
+        /// Only tasks with lower serials.
+        below: u64,
+        /// Serials with slots, the lowest serial on top.
+        tasks: BinaryHeap<Reverse<(u64, Slot)>>,
+        /// Whether a task was found that has no place on the page.
+        has_more: bool,
+    },
 }
 
 /// The page that a client asks for.
@@ -33,6 +53,7 @@ pub(crate) struct Listing {
 pub(crate) struct PageAsked {
     pub filter: Filter,
     pub limit: usize,
+    pub newest_first: bool,
     pub after: Option<Cursor>,
     pub with_tracebacks: bool,
 }
@@ -43,6 +64,70 @@ const WORKERS_PER_PAGE: usize = 1_000;
 
 /// The most leases of a worker that a listing shows.
 const RUNNING_SHOWN: usize = 100;
+
+impl Listing {
+    /// Whether the page needs no further task.
+    fn is_full(&self) -> bool {
+        matches!(&self.found, Found::First(found) if found.len() == self.limit)
+    }
+
+    /// Whether a task with this serial could change the page.
+    fn may_show(&self, serial: u64) -> bool {
+        match &self.found {
+            Found::First(_) => true,
+            Found::Newest { below, has_more, .. } => {
+                serial < *below && !(*has_more && self.lowest().is_some_and(|low| serial < low))
+            }
+        }
+    }
+
+    fn add(&mut self, key: TaskKey) {
+        match &mut self.found {
+            Found::First(found) => found.push(key),
+            Found::Newest { tasks, has_more, .. } => {
+                tasks.push(Reverse((key.serial, key.slot)));
+                if tasks.len() > self.limit {
+                    tasks.pop();
+                    *has_more = true;
+                }
+            }
+        }
+    }
+
+    /// The lowest serial among the newest tasks.
+    fn lowest(&self) -> Option<u64> {
+        match &self.found {
+            Found::First(_) => None,
+            Found::Newest { tasks, .. } => tasks.peek().map(|Reverse((serial, _))| *serial),
+        }
+    }
+
+    /// The tasks in the order of the page.
+    fn keys(&self) -> Vec<TaskKey> {
+        match &self.found {
+            Found::First(found) => found.clone(),
+            Found::Newest { tasks, .. } => {
+                let sorted = tasks.clone().into_sorted_vec().into_iter();
+                sorted.map(|Reverse((serial, slot))| TaskKey { slot, serial }).collect()
+            }
+        }
+    }
+
+    /// Whether the newest tasks come first.
+    pub fn is_newest_first(&self) -> bool {
+        matches!(self.found, Found::Newest { .. })
+    }
+
+    /// The start of the next page. The scan has ended before the slot `next` of `end` slots.
+    pub fn next(&self, next: Slot, end: Slot) -> Option<Cursor> {
+        match &self.found {
+            Found::First(_) => (next < end).then(|| Cursor::Slot(next.saturating_sub(1))),
+            Found::Newest { has_more, .. } => {
+                self.lowest().filter(|_| *has_more).map(Cursor::Serial)
+            }
+        }
+    }
+}
 
 impl Machine {
     pub(crate) fn outlines(
@@ -110,22 +195,35 @@ impl Machine {
         }
     }
 
-    /// One page of the tasks that match, in the order of their slots.
+    /// One page of the tasks that match, in the order of their slots, or the newest ones.
     pub(crate) fn list_tasks(&mut self, step: &mut Step<'_>, asker: Asker, asked: PageAsked) {
-        let PageAsked { filter, limit, after, with_tracebacks } = asked;
-        let from = after.map_or(0, |cursor| cursor.saturating_add(1));
-        let listing =
-            Listing { filter, queue: None, limit, from, with_tracebacks, found: Vec::new() };
+        let PageAsked { filter, limit, newest_first, after, with_tracebacks } = asked;
+        let from = match after {
+            Some(Cursor::Slot(slot)) => slot.saturating_add(1),
+            _ => 0,
+        };
+        let below = match after {
+            Some(Cursor::Serial(serial)) => serial,
+            _ => u64::MAX,
+        };
+        let found = match newest_first {
+            true => Found::Newest { below, tasks: BinaryHeap::new(), has_more: false },
+            false => Found::First(Vec::new()),
+        };
+        let listing = Listing { filter, queue: None, limit, from, with_tracebacks, found };
         self.begin_scan(step, asker, listing);
     }
 
     pub(crate) fn list_slot(&self, slot: Slot, listing: &mut Listing) -> Look {
-        if listing.found.len() == listing.limit {
+        if listing.is_full() {
             return Look::Enough;
         }
         let Some(task) = self.tasks.try_task(slot) else { return Look::Cost(1) };
+        if !listing.may_show(task.serial()) {
+            return Look::Cost(1);
+        }
         if self.matches(task, &listing.filter, listing.queue) {
-            listing.found.push(self.tasks.key(slot));
+            listing.add(self.tasks.key(slot));
             return Look::Cost(RULES);
         }
         Look::Cost(self.cost_of(task, &listing.filter))
@@ -139,7 +237,7 @@ impl Machine {
             task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
         };
         listing
-            .found
+            .keys()
             .iter()
             .filter(matches)
             .map(|key| self.outline_of_slot(step, key.slot, listing.with_tracebacks))
@@ -248,6 +346,41 @@ impl Machine {
         workers.truncate(WORKERS_PER_PAGE);
         let next = workers.last().filter(|_| is_cut).map(|worker| worker.status.key);
         step.show(asker, Outlines::Workers { workers, next });
+    }
+
+    /// The figures of the broker itself. The work is that of a listing of all queues and workers.
+    pub(crate) fn info(&self, step: &mut Step<'_>, asker: Asker) {
+        let uptime_ms = step.now.mono.saturating_sub(self.began);
+        let mut outline = BrokerOutline {
+            uptime_ms,
+            started_at: step.now.wall.saturating_sub_unsigned(uptime_ms),
+            connections: self.sessions.connections().count() as u32,
+            workers: 0,
+            workers_lost: 0,
+            queues: 0,
+            mailboxes: self.mailboxes.len() as u32,
+            ready: 0,
+            scheduled: 0,
+            leased: 0,
+            dead: 0,
+            ended: 0,
+        };
+        for session in self.sessions.all.values().filter(|session| session.is_of_worker()) {
+            match session.connection {
+                Some(_) => outline.workers += 1,
+                None => outline.workers_lost += 1,
+            }
+        }
+        for queue in self.queues.listed().map(|key| self.queues.queue(key)) {
+            outline.queues += 1;
+            outline.ready += queue.ready;
+            outline.scheduled += queue.scheduled;
+            outline.leased += queue.leased + queue.started;
+            outline.dead += queue.dead;
+        }
+        let others = outline.ready + outline.scheduled + outline.leased + outline.dead;
+        outline.ended = self.tasks() as u64 - others;
+        step.show(asker, Outlines::Broker(Box::new(outline)));
     }
 
     fn worker_outline(

@@ -181,8 +181,8 @@ impl Machine {
             Operate::PurgeQueue { queue, delete } => self.begin_purge(step, asker, queue, delete),
             Operate::ReplayDead(which) => self.settle_dead(step, asker, which, Fate::Replay),
             Operate::DiscardDead(which) => self.settle_dead(step, asker, which, Fate::Discard),
-            Operate::ListTasks { filter, limit, after, with_tracebacks } => {
-                let asked = PageAsked { filter, limit, after, with_tracebacks };
+            Operate::ListTasks { filter, limit, newest_first, after, with_tracebacks } => {
+                let asked = PageAsked { filter, limit, newest_first, after, with_tracebacks };
                 self.list_tasks(step, asker, asked);
             }
             Operate::ListWorkers { after, with_tracebacks } => {
@@ -197,6 +197,7 @@ impl Machine {
                 let Asker { connection, request } = asker;
                 step.push(Effect::Backup { connection, request, folder, tasks });
             }
+            Operate::Info => self.info(step, asker),
         }
     }
 

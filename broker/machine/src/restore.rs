@@ -195,6 +195,7 @@ impl Machine {
     pub fn restored(&mut self, now: Now, lease: u64, serial: u64, effects: &mut Effects) {
         self.latest_lease = self.latest_lease.max(lease);
         self.latest_serial = self.latest_serial.max(serial);
+        self.began = now.mono;
         // If two tasks have the same id, the earlier task was dropped without a record.
         let mut dropped = Vec::new();
         let following = std::mem::take(&mut self.restoring.following);

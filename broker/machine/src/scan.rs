@@ -284,9 +284,10 @@ impl Machine {
             ScanKind::Cancel(cancel) => Answer::Cancelled(std::mem::take(&mut cancel.outcomes)),
             ScanKind::Dead(dead) => Answer::Count(dead.count),
             ScanKind::List(listing) => {
-                let next = (scan.next < scan.end).then(|| scan.next.saturating_sub(1));
+                let next = listing.next(scan.next, scan.end);
+                let newest_first = listing.is_newest_first();
                 let tasks = self.page(step, listing);
-                return step.show(scan.asker, Outlines::Page { tasks, next });
+                return step.show(scan.asker, Outlines::Page { tasks, newest_first, next });
             }
         };
         step.answer(scan.asker, answer);

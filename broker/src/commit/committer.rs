@@ -183,11 +183,14 @@ impl Committer {
             Outlines::Watching { watch, tasks } => completer
                 .selection(tasks, None, room)?
                 .map(|tasks| Shown::Watching { watch, tasks }),
-            Outlines::Page { tasks, next } => completer.page(tasks, next, room)?,
+            Outlines::Page { tasks, newest_first, next } => {
+                completer.page(tasks, newest_first, next, room)?
+            }
             Outlines::Workers { workers, next } => completer.workers(workers, next, room)?,
             Outlines::Queues { queues, next, wall } => {
                 completer.queues(queues, next, wall, room)?
             }
+            Outlines::Broker(outline) => completer.broker(*outline),
             // The machine has bounded these pages, and nothing of them is in the records.
             Outlines::Mailboxes { mailboxes, next } => {
                 return Ok(Measured::of(Outgoing::Show(
@@ -306,6 +309,6 @@ fn is_refusable(outlines: &Outlines) -> bool {
         | Outlines::Workers { .. }
         | Outlines::Mailboxes { .. }
         | Outlines::Bindings { .. } => true,
-        Outlines::Watching { .. } => false,
+        Outlines::Watching { .. } | Outlines::Broker(_) => false,
     }
 }

@@ -6,8 +6,8 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome, TaskOutline, WorkerKey,
-    WorkerOutline,
+    BrokerOutline, Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome,
+    TaskOutline, WorkerKey, WorkerOutline,
 };
 use celeriac_proto::QueueName;
 use celeriac_record::{Slot, Submitted, Timestamp};
@@ -17,9 +17,9 @@ use super::committer::CommitConfig;
 use super::connections::Room;
 use super::kept::Ends;
 use crate::outgoing::{
-    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
 };
-use crate::size;
+use crate::{memory, size};
 
 /// Deliveries are distributed over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
@@ -203,6 +203,7 @@ impl Completer<'_> {
     pub(super) fn page(
         &mut self,
         outlines: Vec<TaskOutline>,
+        newest_first: bool,
         mut next: Option<Cursor>,
         room: Room,
     ) -> Result<Measured<Shown>, Error> {
@@ -210,7 +211,6 @@ impl Completer<'_> {
         let (mut tasks, mut bytes, mut memory) = (Vec::with_capacity(outlines.len()), 0, 0);
         let mut latest = None;
         for outline in outlines {
-            let slot = outline.task.map(|task| task.slot);
             let view = self.task(outline, room)?;
             if !tasks.is_empty() && bytes + view.bytes > bytes_max {
                 next = latest;
@@ -218,10 +218,11 @@ impl Completer<'_> {
             }
             bytes += view.bytes;
             memory += view.memory;
-            latest = slot;
+            let found = view.message.found.as_ref();
+            latest = found.map(|found| Cursor::behind(found.submitted.key, newest_first));
             tasks.push(view.message);
         }
-        Ok(Measured { message: Shown::Page { tasks, next }, bytes, memory })
+        Ok(Measured { message: Shown::Page { tasks, newest_first, next }, bytes, memory })
     }
 
     /// Ends the page before a worker that has no room on it. A worker that has no room on a page of
@@ -304,6 +305,13 @@ impl Completer<'_> {
             queues.push(QueueView { outline, oldest_ms });
         }
         Ok(Measured { message: Shown::Queues { queues, next }, bytes, memory: 0 })
+    }
+
+    /// Adds what the system tells about the memory and the disk.
+    pub(super) fn broker(&mut self, outline: BrokerOutline) -> Measured<Shown> {
+        let memory_bytes = memory::resident_bytes();
+        let view = BrokerView { outline, memory_bytes, usage: self.store.recent_usage() };
+        Measured { bytes: size::BROKER, memory: 0, message: Shown::Broker(Box::new(view)) }
     }
 
     /// How long a task has been ready.

@@ -11,8 +11,9 @@ mod submission;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Mail, Observe, Produce,
-    Refusal, Release, ReportKind, RequestId, Serving, TaskReport, Work, WorkerInfo, WrongReport,
+    Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Mail, Observe, Operate,
+    Produce, Refusal, Release, ReportKind, RequestId, Serving, TaskReport, Work, WorkerInfo,
+    WrongReport,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -174,6 +175,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         ListWorkers(list) => Ask::Operate(operate::list_workers(list)?),
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
         Backup(backup) => Ask::Operate(operate::backup(backup)?),
+        Info(_) => Ask::Operate(Operate::Info),
         DeclareMailbox(declare) => Ask::Mail(mail::declare_mailbox(declare)?),
         DeleteMailbox(delete) => Ask::Mail(mail::delete_mailbox(delete)?),
         PurgeMailbox(purge) => Ask::Mail(mail::purge_mailbox(purge)?),

@@ -18,24 +18,28 @@ use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
 use celeriac_record::{Actor, Cancel, Changed, State, Submitted, TaskError, Timestamp};
 use uuid::Uuid;
 
-use self::listings::{queue_info, worker_status};
+use self::listings::{broker_info, page_cursor, queue_info, worker_status};
 use crate::config::Config;
 use crate::outgoing::{Delivery, FoundTask, Outgoing, Selection, Shown, TaskView};
 use crate::size;
 
-/// The broker's limits, which Welcome announces.
+/// The broker's limits, of which Welcome announces most.
 #[derive(Debug, Clone)]
 pub struct Limits {
     heartbeat_ms: u64,
     lease_ms: u64,
+    result_ttl_ms: u64,
+    connections_max: u32,
     limits: wire::Limits,
 }
 
-/// The limits that Welcome announces with this configuration.
+/// The limits of this configuration.
 pub fn limits(config: &Config) -> Limits {
     Limits {
         heartbeat_ms: config.heartbeat_ms,
         lease_ms: config.lease_ms,
+        result_ttl_ms: config.result_ttl_ms,
+        connections_max: config.connections_max as u32,
         limits: wire::Limits {
             frame_bytes_max: config.frame_bytes_max as u64,
             payload_bytes_max: config.payload_bytes_max as u64,
@@ -51,7 +55,7 @@ pub fn limits(config: &Config) -> Limits {
 pub fn frame(message: Outgoing, limits: &Limits) -> ServerFrame {
     let (request_id, body) = match message {
         Outgoing::Answer(request, reply) => (request, answer(reply, limits)),
-        Outgoing::Show(request, answer) => (request, shown(answer)),
+        Outgoing::Show(request, answer) => (request, shown(answer, limits)),
         Outgoing::Deliver(deliveries) => {
             let deliveries = deliveries.into_iter().map(delivery).collect();
             (0, Body::Deliver(wire::Deliver { deliveries }))
@@ -119,7 +123,7 @@ fn cancelled(outcomes: Vec<(TaskId, CancelOutcome)>, limits: &Limits) -> Body {
     Body::CancelReply(wire::CancelReply { outcomes: outcomes.into_iter().map(outcome).collect() })
 }
 
-fn shown(shown: Shown) -> Body {
+fn shown(shown: Shown, limits: &Limits) -> Body {
     match shown {
         Shown::Got { tasks: Selection { tasks, left_out } } => {
             Body::GetReply(wire::GetReply { tasks: infos(tasks), left_out })
@@ -135,10 +139,9 @@ fn shown(shown: Shown) -> Body {
             let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
             Body::QueueList(wire::QueueList { queues, cursor })
         }
-        Shown::Page { tasks, next } => {
-            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes()));
-            let cursor = cursor.unwrap_or_default();
-            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor })
+        Shown::Page { tasks, newest_first, next } => {
+            let cursor = next.map(page_cursor).unwrap_or_default();
+            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor, newest_first })
         }
         Shown::Workers { workers, next } => {
             let workers = workers.into_iter().map(worker_status).collect();
@@ -148,6 +151,7 @@ fn shown(shown: Shown) -> Body {
         }
         Shown::Mailboxes { mailboxes, next } => mail::mailboxes(mailboxes, next),
         Shown::Bindings { bindings, is_last } => mail::bindings(bindings, is_last),
+        Shown::Broker(view) => Body::BrokerInfo(broker_info(*view, limits)),
     }
 }
 

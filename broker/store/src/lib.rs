@@ -100,7 +100,6 @@ impl Marks {
 
 /// How full the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Usage {
     /// Bytes of live records.
     pub live_bytes: u64,
@@ -116,6 +115,10 @@ pub struct Usage {
     pub reusable_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
+    /// The disk is low when fewer bytes than this are free or reusable.
+    pub disk_low_bytes: u64,
+    /// Whether the disk is low.
+    pub disk_is_low: bool,
 }
 
 /// The records of a broker on disk. See the head of this module.
@@ -242,8 +245,18 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] if the system does not answer.
     pub fn usage(&self) -> Result<Usage, Error> {
-        let room = self.medium.room()?;
-        Ok(Usage {
+        Ok(self.usage_in(self.medium.room()?))
+    }
+
+    /// Like [`usage`](Self::usage), with an answer of the system that may be a second old, so that
+    /// it may be called for every request. `None`: the system has not answered yet.
+    pub fn recent_usage(&mut self) -> Option<Usage> {
+        self.look_at_the_disk();
+        self.outlook.room.map(|(_, room)| self.usage_in(room))
+    }
+
+    fn usage_in(&self, room: Room) -> Usage {
+        Usage {
             live_bytes: self.index.live_bytes(),
             log_bytes: self.index.log_bytes(),
             chunks: self.index.end() - self.index.base(),
@@ -251,7 +264,9 @@ impl Store {
             disk_free_bytes: room.free_bytes,
             reusable_bytes: room.reusable_bytes,
             disk_bytes: room.disk_bytes,
-        })
+            disk_low_bytes: room.low_bytes(self.config.disk_reserve_bytes),
+            disk_is_low: room.is_low(self.config.disk_reserve_bytes),
+        }
     }
 
     /// Closes the store. Records appended since the last commit are not written.

@@ -108,8 +108,7 @@ pub(crate) async fn run(
             let client = connect(shared).await?;
             let filter = arguments.filter.to_client().state(State::Failure);
             let usual = (DEAD.as_slice(), TaskOrder::Ended);
-            let matching = (filter, arguments.filter.times());
-            let listed = print_list(&client, matching, &arguments.list, usual, output).await;
+            let listed = print_list(&client, filter, &arguments.list, usual, output).await;
             client.close().await;
             listed.map(|()| Exit::Success)
         }

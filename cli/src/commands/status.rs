@@ -1,8 +1,9 @@
-//! `celeriac status`: the present state of tasks.
+//! `celeriac status`: the present state of tasks; without an id, that of the broker.
 
 use clap::Args;
 
 use crate::arguments::{SharedOptions, parse_id};
+use crate::broker_view;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -14,8 +15,8 @@ use crate::time::now_ms;
 /// The arguments of `status`.
 #[derive(Args)]
 pub(crate) struct StatusArguments {
-    /// The ids of the tasks
-    #[arg(required = true, value_parser = parse_id, value_name = "ID")]
+    /// The ids of the tasks [default: none; the command then does what `info` does]
+    #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<String>,
 }
 
@@ -26,6 +27,9 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    if arguments.ids.is_empty() {
+        return broker_view::show(shared, output).await;
+    }
     let client = connect(shared).await?;
     let tasks = client.info(&arguments.ids).await.map_err(failure)?;
     client.close().await;

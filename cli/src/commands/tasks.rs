@@ -65,8 +65,7 @@ pub(crate) async fn run(
         filter = filter.state((*state).into());
     }
     let usual = (USUAL.as_slice(), TaskOrder::Newest);
-    let matching = (filter, arguments.filter.times());
-    let listed = print_list(&client, matching, &arguments.list, usual, output).await;
+    let listed = print_list(&client, filter, &arguments.list, usual, output).await;
     client.close().await;
     listed.map(|()| Exit::Success)
 }

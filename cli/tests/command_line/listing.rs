@@ -4,7 +4,8 @@ use celeriac_client::{Client, Submission};
 use celeriac_proto::wire::{self, task_report::Report};
 use tempfile::TempDir;
 
-use crate::process::{Broker, documents};
+use crate::older_broker::older_broker;
+use crate::process::{Broker, documents, run};
 use crate::worker::Worker;
 
 fn started() -> (Broker, TempDir) {
@@ -88,7 +89,13 @@ fn a_listing_goes_on_over_its_pages() {
     ] {
         assert_eq!(ids(&broker, arguments), ["newest"], "{arguments:?}");
     }
-    assert_eq!(ids(&broker, &["--limit", "5000"])[0], "newest");
+    // These tasks were submitted within a moment, and are listed in their order all the same.
+    assert_eq!(ids(&broker, &["--limit", "3"]), ["newest", "1099", "1098"]);
+    for limit in ["1050", "5000", "20000"] {
+        let listed = ids(&broker, &["--limit", limit]);
+        let expected = limit.parse::<usize>().expect("a number").min(1_101);
+        assert_eq!((listed[0].as_str(), listed.len()), ("newest", expected));
+    }
     let cut = broker.run(&["tasks", "--limit", "2"]).stdout;
     assert_eq!((cut.lines().count(), cut.contains("--all shows them")), (4, true), "{cut}");
     let whole = broker.run(&["tasks", "--limit", "1101"]).stdout;
@@ -119,6 +126,18 @@ fn a_listing_begins_with_the_newest_or_as_it_is_asked_to() {
     assert_eq!(table, "QUEUE  ID\nsongs  a\nsongs  b\nmail   c\n");
     let wrong = broker.run(&["tasks", "--columns", "colour"]);
     assert_eq!(wrong.code, Some(2), "{wrong:?}");
+}
+
+#[test]
+fn an_older_broker_has_no_order_and_the_command_sorts() {
+    // The tasks b, submitted at 1, and a, submitted at 2.
+    const PAGE: &[u8] = &[
+        0xaa, 0x04, 20, 10, 8, 10, 1, b'b', 24, 1, 128, 1, 1, 10, 8, 10, 1, b'a', 24, 1, 128, 1, 2,
+    ];
+    let output = run(&["tasks", "--json", "--url", &older_broker(PAGE)]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let listed = documents(&output.stdout);
+    assert_eq!((&listed[0]["id"], &listed[1]["id"]), (&"a".into(), &"b".into()), "{output:?}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "serve",
+    "info",
     "submit",
     "status",
     "show",
@@ -116,7 +117,7 @@ fn the_example_file_holds_the_defaults() {
 fn wrong_usage_exits_with_2_and_a_sentence_of_the_usual_form() {
     let mistakes: [&[&str]; 32] = [
         &["surve"],
-        &["status"],
+        &["info", "song-7"],
         &["serve", "--no-such-flag"],
         &["serve", "--data", "d", "--listen", "localhost"],
         &["serve", "--data", "d", "--url", "celeriac://h"],

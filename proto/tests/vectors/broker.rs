@@ -56,16 +56,20 @@ fn welcome() -> Welcome {
         heartbeat_ms: 5_000,
         lease_ms: 15_000,
         server_time_ms: NOW_MS,
-        limits: Some(Limits {
-            frame_bytes_max: limits::FRAME_BYTES_MAX as u64,
-            payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
-            result_bytes_max: limits::RESULT_BYTES_MAX as u64,
-            batch_items_max: 10_000,
-            requests_in_flight_max: 1_024,
-            credit_max: limits::CREDIT_MAX,
-        }),
+        limits: Some(usual_limits()),
         features: Vec::new(),
         leases: Vec::new(),
+    }
+}
+
+fn usual_limits() -> Limits {
+    Limits {
+        frame_bytes_max: limits::FRAME_BYTES_MAX as u64,
+        payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
+        result_bytes_max: limits::RESULT_BYTES_MAX as u64,
+        batch_items_max: 10_000,
+        requests_in_flight_max: 1_024,
+        credit_max: limits::CREDIT_MAX,
     }
 }
 

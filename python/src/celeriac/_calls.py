@@ -38,6 +38,7 @@ REPLIES: dict[type[Message], type[Message]] = {
     _codec.ListWorkers: _codec.WorkerList,
     _codec.OrderWorkers: _codec.CountReply,
     _codec.Backup: _codec.BackupReply,
+    _codec.Info: _codec.BrokerInfo,
     _codec.DeclareMailbox: _codec.MailboxReply,
     _codec.DeleteMailbox: _codec.CountReply,
     _codec.PurgeMailbox: _codec.CountReply,

@@ -459,12 +459,13 @@ class TaskFilter(Message):
 class ListTasks(Message):
     """Lists the tasks that match the filter."""
 
-    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks",)
+    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks", "newest_first",)
     FIELDS = (
         (1, "filter", "TaskFilter", ""),
         (2, "limit", "uint32", ""),
         (3, "cursor", "bytes", ""),
         (4, "with_tracebacks", "bool", ""),
+        (5, "newest_first", "bool", ""),
     )
 
     def __init__(
@@ -474,20 +475,23 @@ class ListTasks(Message):
         limit: int = 0,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
     ) -> None:
         self.filter: TaskFilter | None = filter
         self.limit: int = limit
         self.cursor: bytes = cursor
         self.with_tracebacks: bool = with_tracebacks
+        self.newest_first: bool = newest_first
 
 
 class TaskPage(Message):
     """One page of tasks."""
 
-    __slots__: tuple[str, ...] = ("tasks", "cursor",)
+    __slots__: tuple[str, ...] = ("tasks", "cursor", "newest_first",)
     FIELDS = (
         (1, "tasks", "TaskInfo", "repeated"),
         (2, "cursor", "bytes", ""),
+        (3, "newest_first", "bool", ""),
     )
 
     def __init__(
@@ -495,9 +499,11 @@ class TaskPage(Message):
         *,
         tasks: list[TaskInfo] | None = None,
         cursor: bytes = b"",
+        newest_first: bool = False,
     ) -> None:
         self.tasks = [] if tasks is None else tasks
         self.cursor: bytes = cursor
+        self.newest_first: bool = newest_first
 
 
 class ReplayDead(Message):
@@ -692,6 +698,182 @@ class BackupReply(Message):
         self.bytes: int = bytes
 
 
+class Limits(Message):
+    """The bounds that the broker enforces on this connection."""
+
+    __slots__: tuple[str, ...] = (
+        "frame_bytes_max", "payload_bytes_max", "result_bytes_max", "batch_items_max",
+        "requests_in_flight_max", "credit_max",
+    )
+    FIELDS = (
+        (1, "frame_bytes_max", "uint64", ""),
+        (2, "payload_bytes_max", "uint64", ""),
+        (3, "result_bytes_max", "uint64", ""),
+        (4, "batch_items_max", "uint32", ""),
+        (5, "requests_in_flight_max", "uint32", ""),
+        (6, "credit_max", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        frame_bytes_max: int = 0,
+        payload_bytes_max: int = 0,
+        result_bytes_max: int = 0,
+        batch_items_max: int = 0,
+        requests_in_flight_max: int = 0,
+        credit_max: int = 0,
+    ) -> None:
+        self.frame_bytes_max: int = frame_bytes_max
+        self.payload_bytes_max: int = payload_bytes_max
+        self.result_bytes_max: int = result_bytes_max
+        self.batch_items_max: int = batch_items_max
+        self.requests_in_flight_max: int = requests_in_flight_max
+        self.credit_max: int = credit_max
+
+
+class Info(Message):
+    """Asks for the figures and settings of the broker itself."""
+
+    __slots__: tuple[str, ...] = ()
+
+
+class BrokerInfo(Message):
+    """The figures and settings of the broker."""
+
+    __slots__: tuple[str, ...] = (
+        "server_version", "protocol", "started_at_ms", "uptime_ms", "memory_bytes", "connections",
+        "connections_max", "workers", "workers_lost", "queues", "mailboxes", "tasks", "data",
+        "limits", "heartbeat_ms", "lease_ms", "result_ttl_ms",
+    )
+    FIELDS = (
+        (1, "server_version", "string", ""),
+        (2, "protocol", "uint32", ""),
+        (3, "started_at_ms", "int64", ""),
+        (4, "uptime_ms", "uint64", ""),
+        (5, "memory_bytes", "uint64", "optional"),
+        (6, "connections", "uint32", ""),
+        (7, "connections_max", "uint32", ""),
+        (8, "workers", "uint32", ""),
+        (9, "workers_lost", "uint32", ""),
+        (10, "queues", "uint32", ""),
+        (11, "mailboxes", "uint32", ""),
+        (12, "tasks", "TaskCounts", ""),
+        (13, "data", "DataUsage", ""),
+        (14, "limits", "Limits", ""),
+        (15, "heartbeat_ms", "uint64", ""),
+        (16, "lease_ms", "uint64", ""),
+        (17, "result_ttl_ms", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        server_version: str = "",
+        protocol: int = 0,
+        started_at_ms: int = 0,
+        uptime_ms: int = 0,
+        memory_bytes: int | None = None,
+        connections: int = 0,
+        connections_max: int = 0,
+        workers: int = 0,
+        workers_lost: int = 0,
+        queues: int = 0,
+        mailboxes: int = 0,
+        tasks: TaskCounts | None = None,
+        data: DataUsage | None = None,
+        limits: Limits | None = None,
+        heartbeat_ms: int = 0,
+        lease_ms: int = 0,
+        result_ttl_ms: int = 0,
+    ) -> None:
+        self.server_version: str = server_version
+        self.protocol: int = protocol
+        self.started_at_ms: int = started_at_ms
+        self.uptime_ms: int = uptime_ms
+        self.memory_bytes: int | None = memory_bytes
+        self.connections: int = connections
+        self.connections_max: int = connections_max
+        self.workers: int = workers
+        self.workers_lost: int = workers_lost
+        self.queues: int = queues
+        self.mailboxes: int = mailboxes
+        self.tasks: TaskCounts | None = tasks
+        self.data: DataUsage | None = data
+        self.limits: Limits | None = limits
+        self.heartbeat_ms: int = heartbeat_ms
+        self.lease_ms: int = lease_ms
+        self.result_ttl_ms: int = result_ttl_ms
+
+
+class TaskCounts(Message):
+    """How many tasks the broker keeps."""
+
+    __slots__: tuple[str, ...] = ("ready", "scheduled", "leased", "dead", "ended",)
+    FIELDS = (
+        (1, "ready", "uint64", ""),
+        (2, "scheduled", "uint64", ""),
+        (3, "leased", "uint64", ""),
+        (4, "dead", "uint64", ""),
+        (5, "ended", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        ready: int = 0,
+        scheduled: int = 0,
+        leased: int = 0,
+        dead: int = 0,
+        ended: int = 0,
+    ) -> None:
+        self.ready: int = ready
+        self.scheduled: int = scheduled
+        self.leased: int = leased
+        self.dead: int = dead
+        self.ended: int = ended
+
+
+class DataUsage(Message):
+    """How full the data folder and its disk are."""
+
+    __slots__: tuple[str, ...] = (
+        "live_bytes", "log_bytes", "file_bytes", "reusable_bytes", "disk_free_bytes", "disk_bytes",
+        "disk_low_bytes", "disk_is_low",
+    )
+    FIELDS = (
+        (1, "live_bytes", "uint64", ""),
+        (2, "log_bytes", "uint64", ""),
+        (3, "file_bytes", "uint64", ""),
+        (4, "reusable_bytes", "uint64", ""),
+        (5, "disk_free_bytes", "uint64", ""),
+        (6, "disk_bytes", "uint64", ""),
+        (7, "disk_low_bytes", "uint64", ""),
+        (8, "disk_is_low", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        live_bytes: int = 0,
+        log_bytes: int = 0,
+        file_bytes: int = 0,
+        reusable_bytes: int = 0,
+        disk_free_bytes: int = 0,
+        disk_bytes: int = 0,
+        disk_low_bytes: int = 0,
+        disk_is_low: bool = False,
+    ) -> None:
+        self.live_bytes: int = live_bytes
+        self.log_bytes: int = log_bytes
+        self.file_bytes: int = file_bytes
+        self.reusable_bytes: int = reusable_bytes
+        self.disk_free_bytes: int = disk_free_bytes
+        self.disk_bytes: int = disk_bytes
+        self.disk_low_bytes: int = disk_low_bytes
+        self.disk_is_low: bool = disk_is_low
+
+
 class Error(Message):
     """Why the broker refused a request, one item of a batch, or a connection."""
 
@@ -759,6 +941,7 @@ class ClientFrame(Message):
             | OrderWorkers
             | Backup
             | DeclareQueue
+            | Info
             | DeclareMailbox
             | DeleteMailbox
             | PurgeMailbox
@@ -896,6 +1079,7 @@ class ServerFrame(Message):
             | WorkerList
             | BackupReply
             | DeclareQueueReply
+            | BrokerInfo
             | MailboxReply
             | ConsumeReply
             | FetchMailReply
@@ -1160,40 +1344,6 @@ class Welcome(Message):
         self.limits: Limits | None = limits
         self.features = [] if features is None else features
         self.leases = [] if leases is None else leases
-
-
-class Limits(Message):
-    """The bounds that the broker enforces on this connection."""
-
-    __slots__: tuple[str, ...] = (
-        "frame_bytes_max", "payload_bytes_max", "result_bytes_max", "batch_items_max",
-        "requests_in_flight_max", "credit_max",
-    )
-    FIELDS = (
-        (1, "frame_bytes_max", "uint64", ""),
-        (2, "payload_bytes_max", "uint64", ""),
-        (3, "result_bytes_max", "uint64", ""),
-        (4, "batch_items_max", "uint32", ""),
-        (5, "requests_in_flight_max", "uint32", ""),
-        (6, "credit_max", "uint32", ""),
-    )
-
-    def __init__(
-        self,
-        *,
-        frame_bytes_max: int = 0,
-        payload_bytes_max: int = 0,
-        result_bytes_max: int = 0,
-        batch_items_max: int = 0,
-        requests_in_flight_max: int = 0,
-        credit_max: int = 0,
-    ) -> None:
-        self.frame_bytes_max: int = frame_bytes_max
-        self.payload_bytes_max: int = payload_bytes_max
-        self.result_bytes_max: int = result_bytes_max
-        self.batch_items_max: int = batch_items_max
-        self.requests_in_flight_max: int = requests_in_flight_max
-        self.credit_max: int = credit_max
 
 
 class Goodbye(Message):
@@ -5279,6 +5429,7 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     OrderWorkers: b'\xca\x04',
     Backup: b'\xd2\x04',
     DeclareQueue: b'\xda\x04',
+    Info: b'\xe2\x04',
     DeclareMailbox: b'\x82\x05',
     DeleteMailbox: b'\x8a\x05',
     PurgeMailbox: b'\x92\x05',
@@ -5327,6 +5478,7 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     586: OrderWorkers.read,
     594: Backup.read,
     602: DeclareQueue.read,
+    610: Info.read,
     642: DeclareMailbox.read,
     650: DeleteMailbox.read,
     658: PurgeMailbox.read,
@@ -5364,6 +5516,7 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     WorkerList: b'\xc2\x04',
     BackupReply: b'\xd2\x04',
     DeclareQueueReply: b'\xda\x04',
+    BrokerInfo: b'\xe2\x04',
     MailboxReply: b'\x82\x05',
     ConsumeReply: b'\x9a\x05',
     FetchMailReply: b'\xaa\x05',
@@ -5397,6 +5550,7 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     578: WorkerList.read,
     594: BackupReply.read,
     602: DeclareQueueReply.read,
+    610: BrokerInfo.read,
     642: MailboxReply.read,
     666: ConsumeReply.read,
     682: FetchMailReply.read,

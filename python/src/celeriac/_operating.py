@@ -11,12 +11,14 @@ from celeriac.errors import InvalidArgument
 from celeriac.info import info_of
 from celeriac.listing import (
     BackupDone,
+    BrokerInfo,
     QueueInfo,
     QueueSettings,
     TaskFilter,
     TaskPage,
     WorkerOrder,
     WorkerStatus,
+    broker_of,
     queue_of,
     worker_of,
 )
@@ -25,6 +27,15 @@ Ids = Iterable[str] | str
 PAGE_MAX = 1000
 BACKUP_SECONDS = 24 * 3600.0
 """How long a backup may take by default: a slow disk needs hours for a terabyte."""
+
+
+def broker_info() -> Callable[[float], Flow[BrokerInfo]]:
+    """The broker itself."""
+
+    def flow(deadline: float) -> Flow[BrokerInfo]:
+        return broker_of((yield from ask(_codec.Info(), _codec.BrokerInfo, deadline)))
+
+    return flow
 
 
 def queues(names: Ids) -> Callable[[float], Flow[list[QueueInfo]]]:
@@ -63,7 +74,12 @@ def delete_queue(name: str) -> Callable[[float], Flow[int]]:
 
 
 def task_page(
-    selected: TaskFilter | None, limit: int, cursor: bytes, *, with_tracebacks: bool
+    selected: TaskFilter | None,
+    limit: int,
+    cursor: bytes,
+    *,
+    with_tracebacks: bool,
+    newest_first: bool,
 ) -> Callable[[float], Flow[TaskPage]]:
     """One page of a listing of tasks."""
     body = _codec.ListTasks(
@@ -71,11 +87,13 @@ def task_page(
         limit=whole("limit", limit, 1, PAGE_MAX) or PAGE_MAX,
         cursor=cursor,
         with_tracebacks=with_tracebacks,
+        newest_first=newest_first,
     )
 
     def flow(deadline: float) -> Flow[TaskPage]:
         page = yield from ask(body, _codec.TaskPage, deadline)
-        return TaskPage([info_of(each) for each in page.tasks], page.cursor)
+        tasks = [info_of(each) for each in page.tasks]
+        return TaskPage(tasks, page.cursor, page.newest_first)
 
     return flow
 

@@ -1,4 +1,4 @@
-"""The requests of operators: queues, listings, dead tasks, workers, backups."""
+"""The requests of operators: the broker itself, queues, listings, dead tasks, workers, backups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from celeriac._operating import Ids
 from celeriac.info import State, TaskInfo
 from celeriac.listing import (
     BackupDone,
+    BrokerInfo,
     QueueInfo,
     QueueSettings,
     TaskFilter,
@@ -51,10 +52,18 @@ class Admin:
     >>> dead = [info.error for info in client.admin.dead()]
     >>> client.admin.replay(selected=TaskFilter(queue="songs"))
     0
+    >>> broker = client.admin.broker_info()
+    >>> broker.data is not None and broker.data.disk_is_low
+    False
     """
 
     def __init__(self, ask: _Ask) -> None:
         self._ask = ask
+
+    def broker_info(self, *, timeout: float | None = None) -> BrokerInfo:
+        """The broker itself: its version, what it holds, how full its disk is, and its limits. A
+        broker that is older than this request refuses it with `Unsupported`."""
+        return self._ask(_operating.broker_info(), timeout)
 
     def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist
@@ -93,12 +102,20 @@ class Admin:
         limit: int = 100,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
         """One page of the tasks that match the filter, in no order. Give the cursor of the page
         with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last."""
-        flow = _operating.task_page(selected, limit, cursor, with_tracebacks=with_tracebacks)
+        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
+        first, and the broker looks at all its tasks for each page."""
+        flow = _operating.task_page(
+            selected,
+            limit,
+            cursor,
+            with_tracebacks=with_tracebacks,
+            newest_first=newest_first,
+        )
         return self._ask(flow, timeout)
 
     def tasks(
@@ -180,6 +197,11 @@ class AsyncAdmin:
     def __init__(self, ask: _AsyncAsk) -> None:
         self._ask = ask
 
+    async def broker_info(self, *, timeout: float | None = None) -> BrokerInfo:
+        """The broker itself: its version, what it holds, how full its disk is, and its limits. A
+        broker that is older than this request refuses it with `Unsupported`."""
+        return await self._ask(_operating.broker_info(), timeout)
+
     async def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist
         is left out."""
@@ -217,12 +239,20 @@ class AsyncAdmin:
         limit: int = 100,
         cursor: bytes = b"",
         with_tracebacks: bool = False,
+        newest_first: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
         """One page of the tasks that match the filter, in no order. Give the cursor of the page
         with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last."""
-        flow = _operating.task_page(selected, limit, cursor, with_tracebacks=with_tracebacks)
+        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
+        first, and the broker looks at all its tasks for each page."""
+        flow = _operating.task_page(
+            selected,
+            limit,
+            cursor,
+            with_tracebacks=with_tracebacks,
+            newest_first=newest_first,
+        )
         return await self._ask(flow, timeout)
 
     async def tasks(

@@ -1,4 +1,4 @@
-"""What operators see and select: queues and their settings, workers, pages of tasks."""
+"""What operators see and select: the broker, queues and their settings, workers, pages of tasks."""
 
 from __future__ import annotations
 
@@ -157,6 +157,9 @@ class TaskPage:
     """Without results."""
     cursor: bytes
     """Where the next page begins; empty at the end of the listing."""
+    newest_first: bool = False
+    """Whether the tasks that were submitted last come first. A broker that is older than this order
+    lists tasks in its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,132 @@ class BackupDone:
     """The tasks that the broker knew when the backup began."""
     bytes: int
     """The size of the copied records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataUsage:
+    """How full the data folder of the broker and its disk are, at most a second ago."""
+
+    live_bytes: int
+    """Records that still matter."""
+    log_bytes: int
+    """All records: at most about twice those, and 64 MiB."""
+    file_bytes: int
+    """The files of the data folder."""
+    reusable_bytes: int
+    """Space within these files to which the broker writes again before they grow."""
+    disk_free_bytes: int
+    disk_bytes: int
+    """The size of the disk."""
+    disk_low_bytes: int
+    """The disk is low when the free and the reusable bytes together are below this."""
+    disk_is_low: bool
+    """Whether the broker refuses new tasks with `DiskFull`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLimits:
+    """The bounds that the broker enforces, and the spans that its operator has set."""
+
+    frame_bytes_max: int
+    payload_bytes_max: int
+    result_bytes_max: int
+    batch_items_max: int
+    requests_in_flight_max: int
+    credit_max: int
+    """The most tasks that one worker may hold."""
+    heartbeat: timedelta
+    lease: timedelta
+    """A worker that is silent for this long loses its tasks."""
+    result_ttl: timedelta
+    """How long the broker keeps an ended task when neither the task nor its queue sets a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerInfo:
+    """The broker itself and its present figures."""
+
+    version: str
+    protocol: int
+    """The version of the protocol that the connection uses."""
+    started_at: datetime | None
+    """When the broker began to serve, by its wall clock."""
+    uptime: timedelta
+    memory_bytes: int | None
+    """The memory of its process that is in use; None where the system does not tell."""
+    connections: int
+    """This one is among them."""
+    connections_max: int
+    workers: int
+    """Workers that are connected."""
+    workers_lost: int
+    """Workers whose connection is lost. The broker keeps their leases for some time."""
+    queues: int
+    mailboxes: int
+    ready: int
+    """Tasks of all queues, like the next three, as in `QueueInfo`."""
+    scheduled: int
+    leased: int
+    dead: int
+    ended: int
+    """Tasks that ended as SUCCESS or REVOKED and are kept."""
+    data: DataUsage | None
+    """None where the system does not tell."""
+    limits: BrokerLimits
+
+
+def broker_of(wire: _codec.BrokerInfo) -> BrokerInfo:
+    """What a message of the protocol tells of the broker."""
+    tasks = wire.tasks or _codec.TaskCounts()
+    data = wire.data
+    return BrokerInfo(
+        version=wire.server_version,
+        protocol=wire.protocol,
+        started_at=_values.time_of(wire.started_at_ms or None),
+        uptime=_span(wire.uptime_ms) or timedelta(0),
+        memory_bytes=wire.memory_bytes,
+        connections=wire.connections,
+        connections_max=wire.connections_max,
+        workers=wire.workers,
+        workers_lost=wire.workers_lost,
+        queues=wire.queues,
+        mailboxes=wire.mailboxes,
+        ready=tasks.ready,
+        scheduled=tasks.scheduled,
+        leased=tasks.leased,
+        dead=tasks.dead,
+        ended=tasks.ended,
+        data=None if data is None else _usage_of(data),
+        limits=_limits_of(wire),
+    )
+
+
+def _usage_of(data: _codec.DataUsage) -> DataUsage:
+    return DataUsage(
+        live_bytes=data.live_bytes,
+        log_bytes=data.log_bytes,
+        file_bytes=data.file_bytes,
+        reusable_bytes=data.reusable_bytes,
+        disk_free_bytes=data.disk_free_bytes,
+        disk_bytes=data.disk_bytes,
+        disk_low_bytes=data.disk_low_bytes,
+        disk_is_low=data.disk_is_low,
+    )
+
+
+def _limits_of(wire: _codec.BrokerInfo) -> BrokerLimits:
+    limits = wire.limits or _codec.Limits()
+    return BrokerLimits(
+        frame_bytes_max=limits.frame_bytes_max,
+        payload_bytes_max=limits.payload_bytes_max,
+        result_bytes_max=limits.result_bytes_max,
+        batch_items_max=limits.batch_items_max,
+        requests_in_flight_max=limits.requests_in_flight_max,
+        credit_max=limits.credit_max,
+        heartbeat=_span(wire.heartbeat_ms) or timedelta(0),
+        lease=_span(wire.lease_ms) or timedelta(0),
+        result_ttl=_span(wire.result_ttl_ms) or timedelta(0),
+    )
 
 
 def queue_of(wire: _codec.QueueInfo) -> QueueInfo:

@@ -142,6 +142,7 @@ pub(crate) async fn pages(
             limit: 100,
             cursor,
             with_tracebacks: false,
+            newest_first: false,
         };
         let begun = Instant::now();
         let page = match reader.request(Request::ListTasks(list)).await {

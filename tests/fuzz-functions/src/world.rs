@@ -18,8 +18,8 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use celeriac_broker::Config;
 use celeriac_broker::internals::{
-    self, Bounds, Delivery, FoundTask, Limits, Outgoing, QueueView, Selection, Shown, TaskView,
-    WorkerView,
+    self, Bounds, BrokerView, Delivery, FoundTask, Limits, Outgoing, QueueView, Selection, Shown,
+    TaskView, WorkerView,
 };
 
 /// Connections that may be open at once.
@@ -197,6 +197,7 @@ impl World {
         for body in [
             Body::ListTasks(wire::ListTasks::default()),
             Body::ListQueues(wire::ListQueues::default()),
+            Body::Info(wire::Info {}),
         ] {
             self.frame(0, ClientFrame { request_id: 1, timeout_ms: 0, body: Some(body) });
         }
@@ -320,13 +321,19 @@ impl World {
             Outlines::Watching { watch, tasks } => {
                 Shown::Watching { watch, tasks: selection(tasks) }
             }
-            Outlines::Page { tasks, next } => Shown::Page { tasks: self.tasks(tasks), next },
+            Outlines::Page { tasks, newest_first, next } => {
+                Shown::Page { tasks: self.tasks(tasks), newest_first, next }
+            }
             Outlines::Queues { queues, next, .. } => {
                 let view = |outline| QueueView { outline, oldest_ms: 0 };
                 Shown::Queues { queues: queues.into_iter().map(view).collect(), next }
             }
             Outlines::Mailboxes { mailboxes, next } => Shown::Mailboxes { mailboxes, next },
             Outlines::Bindings { bindings, is_last } => Shown::Bindings { bindings, is_last },
+            Outlines::Broker(outline) => {
+                let view = BrokerView { outline: *outline, memory_bytes: None, usage: None };
+                Shown::Broker(Box::new(view))
+            }
             Outlines::Workers { workers, next } => {
                 let view = |WorkerOutline { status, running, running_left_out }| WorkerView {
                     status,

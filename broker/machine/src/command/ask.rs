@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
+    Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskKey, TaskSpec, Timestamp,
 };
 
 use super::{ChordAsk, Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
@@ -121,6 +121,8 @@ pub enum Operate {
     ListTasks {
         filter: Filter,
         limit: usize,
+        /// Whether the latest submits come first. The cursor is then a serial.
+        newest_first: bool,
         after: Option<Cursor>,
         with_tracebacks: bool,
     },
@@ -135,6 +137,8 @@ pub enum Operate {
     },
     /// The path is absolute.
     Backup(PathBuf),
+    /// The figures of the broker itself.
+    Info,
 }
 
 /// A checked task of a producer. For an absent field the default of the queue or the broker
@@ -316,8 +320,21 @@ pub enum Dead {
     Matching(Filter),
 }
 
-/// The start of the next page of a listing: after the task of this slot.
-pub type Cursor = Slot;
+/// The start of the next page of a listing: after this task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cursor {
+    /// In the order of the slots.
+    Slot(Slot),
+    /// In the order of the submits, the latest first.
+    Serial(u64),
+}
+
+impl Cursor {
+    /// The cursor behind a task.
+    pub fn behind(key: TaskKey, newest_first: bool) -> Self {
+        if newest_first { Cursor::Serial(key.serial) } else { Cursor::Slot(key.slot) }
+    }
+}
 
 /// The key of a worker's session. The keys give the order of a listing of workers.
 pub type WorkerKey = u64;

@@ -7,9 +7,9 @@ use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    BindingOutline, ChordState, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline,
-    MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline, WatchKey,
-    WorkerKey, WorkerOutline,
+    BindingOutline, BrokerOutline, ChordState, ConnectionKey, Cursor, DeliveredMail,
+    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome,
+    TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -105,10 +105,11 @@ pub enum Outlines {
     Waited { satisfied: bool, tasks: Vec<TaskOutline> },
     Watching { watch: WatchKey, tasks: Vec<TaskOutline> },
     Queues { queues: Vec<QueueOutline>, next: Option<QueueName>, wall: Timestamp },
-    Page { tasks: Vec<TaskOutline>, next: Option<Cursor> },
+    Page { tasks: Vec<TaskOutline>, newest_first: bool, next: Option<Cursor> },
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
+    Broker(Box<BrokerOutline>),
 }
 
 /// A message that answers no request and needs nothing from the records.

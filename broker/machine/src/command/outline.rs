@@ -1,4 +1,4 @@
-//! Outlines: the machine's own data of a task, a queue or a worker. Payloads, results, errors and
+//! Outlines: the machine's own data of a task, a queue, a worker or the broker. Payloads, results, errors and
 //! headers are in the records, and the sender of a message completes the outline from the records.
 
 use std::sync::Arc;
@@ -98,4 +98,26 @@ pub struct WorkerStatus {
     pub seen_at: Timestamp,
     pub quiet: bool,
     pub lost: bool,
+}
+
+/// The figures of the broker that the machine knows. The store knows how full the disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokerOutline {
+    /// How long the machine has carried out commands, and when it began by the present wall clock.
+    pub uptime_ms: u64,
+    pub started_at: Timestamp,
+    /// Connections that have a session.
+    pub connections: u32,
+    /// Workers that are connected.
+    pub workers: u32,
+    pub workers_lost: u32,
+    /// Queues that a listing shows.
+    pub queues: u32,
+    pub mailboxes: u32,
+    pub ready: u64,
+    pub scheduled: u64,
+    pub leased: u64,
+    pub dead: u64,
+    /// Tasks that ended as SUCCESS or REVOKED.
+    pub ended: u64,
 }

@@ -61,6 +61,11 @@ pub(crate) struct Consuming {
 }
 
 impl Mailboxes {
+    /// The number of mailboxes.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub fn find(&self, name: &str) -> Option<MailboxKey> {
         let name = MailboxName::parse(name).ok()?;
         self.by_name.get(&name).copied()

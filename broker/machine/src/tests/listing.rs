@@ -97,3 +97,52 @@ fn a_cursor_keeps_its_place_while_tasks_come_and_go() {
             c: page  next None
     "#]]);
 }
+
+#[test]
+fn the_newest_tasks_are_listed_first() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        submit b queue=other
+            c: Created { state: Queued }
+        submit c
+            c: Created { state: Queued }
+        submit d
+            c: Created { state: Queued }
+        cancel a
+            c: ("a", Revoked)
+        forget a
+            c: Ok(())
+        submit e
+            c: Created { state: Queued }
+        list newest
+            c: page e Queued for Worker g1 v1, d Queued for Worker g1 v1, c Queued for Worker g1 v1, b Queued for Worker g1 v1 next None
+        list newest limit=2
+            c: page e Queued for Worker g1 v1, d Queued for Worker g1 v1 next Some(4)
+        list newest limit=2 cursor=4
+            c: page c Queued for Worker g1 v1, b Queued for Worker g1 v1 next None
+        submit f
+            c: Created { state: Queued }
+        list newest limit=2 cursor=4
+            c: page c Queued for Worker g1 v1, b Queued for Worker g1 v1 next None
+        list newest limit=1 queue=other
+            c: page b Queued for Worker g1 v1 next None
+        list newest limit=2 cursor=2
+            c: page  next None
+        cancel b
+            c: ("b", Revoked)
+        submit b queue=other
+            c: NewGeneration { generation: 2, state: Queued }
+        list newest limit=2
+            c: page b Queued for Worker g2 v1, f Queued for Worker g1 v1 next Some(6)
+        list newest queue=nothing
+            c: page  next None
+        restart
+        connect c
+            c: welcome new leases []
+        list newest limit=3
+            c: page b Queued for Worker g2 v1, f Queued for Worker g1 v1, e Queued for Worker g1 v1 next Some(5)
+    "#]]);
+}

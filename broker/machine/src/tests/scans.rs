@@ -8,9 +8,9 @@ use celeriac_record::{Record, RetryPolicy, State, TaskSpec};
 
 use super::script::settings;
 use crate::command::{
-    Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect,
-    Failure, Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind,
-    Submission, TaskReport, Work, WorkerInfo,
+    Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Connect, Cursor, Dead,
+    Effect, Failure, Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce,
+    ReportKind, Submission, TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 
@@ -153,10 +153,15 @@ fn cancel(tag: &str) -> Ask {
 }
 
 fn list(tag: &str) -> Ask {
+    list_page(tag, false, None)
+}
+
+fn list_page(tag: &str, newest_first: bool, after: Option<Cursor>) -> Ask {
     Ask::Operate(Operate::ListTasks {
         filter: Filter { tag: Some(tag.into()), ..Filter::default() },
         limit: 10,
-        after: None,
+        newest_first,
+        after,
         with_tracebacks: false,
     })
 }
@@ -312,6 +317,37 @@ fn what_a_lost_connection_began_is_done_to_its_end_and_the_rest_is_not_begun() {
 }
 
 #[test]
+fn the_newest_of_many_tasks_are_found_in_slices() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", 15, "wanted");
+    crowd.submit("b", MANY, "other");
+    crowd.submit("c", 7, "wanted");
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        crowd.said.clear();
+        crowd.ask(1, list_page("wanted", true, after));
+        // Only the first page has to look at the tags of all tasks.
+        assert_eq!(crowd.is_answered(1), after.is_some());
+        crowd.tick_until_idle();
+        let answers = crowd.answers(1);
+        let [Message::Show(_, Outlines::Page { tasks, newest_first: true, next })] = &answers[..]
+        else {
+            panic!("{answers:?}")
+        };
+        pages.push(tasks.iter().map(|view| view.id.to_string()).collect::<Vec<_>>());
+        after = *next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let numbered = |stem: &str, count: u32| -> Vec<String> {
+        (0..count).rev().map(|number| format!("{stem}{number}")).collect()
+    };
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 2]);
+    assert_eq!(pages.concat(), [numbered("c", 7), numbered("a", 15)].concat());
+}
+
+#[test]
 fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
     let mut crowd = Crowd::new();
     crowd.submit("a", 2, "wanted");
@@ -333,7 +369,7 @@ fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
     crowd.ask(3, Ask::Produce(Produce::Submit(vec![Ok(submission("d", "wanted"))])));
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
-    let [Message::Show(_, Outlines::Page { tasks, next: None })] = &answers[..] else {
+    let [Message::Show(_, Outlines::Page { tasks, next: None, .. })] = &answers[..] else {
         panic!("{answers:?}")
     };
     assert_eq!(tasks.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a1"]);

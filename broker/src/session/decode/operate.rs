@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use celeriac_machine::command::{Dead, Filter, Operate, Order};
+use celeriac_machine::command::{Cursor, Dead, Filter, Operate, Order};
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_proto::wire;
 use celeriac_proto::{QueueName, TaskName};
@@ -110,10 +110,15 @@ pub(super) fn list_tasks(list: wire::ListTasks) -> Checked<Operate> {
     if list.limit > PAGE_MAX {
         return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
     }
-    let after = cursor(&list.cursor)?.map(u32::from_be_bytes);
+    let newest_first = list.newest_first;
+    let after = match newest_first {
+        true => cursor(&list.cursor)?.map(|bytes| Cursor::Serial(u64::from_be_bytes(bytes))),
+        false => cursor(&list.cursor)?.map(|bytes| Cursor::Slot(u32::from_be_bytes(bytes))),
+    };
     let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
     let filter = filter(list.filter.unwrap_or_default())?;
-    Ok(Operate::ListTasks { filter, limit, after, with_tracebacks: list.with_tracebacks })
+    let with_tracebacks = list.with_tracebacks;
+    Ok(Operate::ListTasks { filter, limit, newest_first, after, with_tracebacks })
 }
 
 /// The place where a page begins. `None`: the start.

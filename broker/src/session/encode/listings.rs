@@ -1,9 +1,13 @@
-//! Queues and workers in the answers to operators.
+//! Queues, workers, cursors and the broker itself in the answers to operators.
 
+use bytes::Bytes;
+use celeriac_machine::command::Cursor;
+use celeriac_proto::limits::PROTOCOL_VERSION;
 use celeriac_proto::wire;
+use celeriac_store::Usage;
 
-use super::infos;
-use crate::outgoing::{QueueView, WorkerView};
+use super::{Limits, infos};
+use crate::outgoing::{BrokerView, QueueView, WorkerView};
 
 pub(super) fn queue_info(view: QueueView) -> wire::QueueInfo {
     let QueueView { outline: info, oldest_ms } = view;
@@ -31,6 +35,14 @@ pub(super) fn queue_info(view: QueueView) -> wire::QueueInfo {
     }
 }
 
+/// The length of a cursor tells its kind.
+pub(super) fn page_cursor(cursor: Cursor) -> Bytes {
+    match cursor {
+        Cursor::Slot(slot) => Bytes::copy_from_slice(&slot.to_be_bytes()),
+        Cursor::Serial(serial) => Bytes::copy_from_slice(&serial.to_be_bytes()),
+    }
+}
+
 pub(super) fn worker_status(view: WorkerView) -> wire::WorkerStatus {
     let WorkerView { status, running, running_left_out } = view;
     wire::WorkerStatus {
@@ -48,5 +60,47 @@ pub(super) fn worker_status(view: WorkerView) -> wire::WorkerStatus {
         seen_at_ms: status.seen_at,
         quiet: status.quiet,
         lost: status.lost,
+    }
+}
+
+pub(super) fn broker_info(view: BrokerView, limits: &Limits) -> wire::BrokerInfo {
+    let BrokerView { outline, memory_bytes, usage } = view;
+    wire::BrokerInfo {
+        server_version: env!("CARGO_PKG_VERSION").into(),
+        protocol: PROTOCOL_VERSION,
+        started_at_ms: outline.started_at,
+        uptime_ms: outline.uptime_ms,
+        memory_bytes,
+        connections: outline.connections,
+        connections_max: limits.connections_max,
+        workers: outline.workers,
+        workers_lost: outline.workers_lost,
+        queues: outline.queues,
+        mailboxes: outline.mailboxes,
+        tasks: Some(wire::TaskCounts {
+            ready: outline.ready,
+            scheduled: outline.scheduled,
+            leased: outline.leased,
+            dead: outline.dead,
+            ended: outline.ended,
+        }),
+        data: usage.map(data_usage),
+        limits: Some(limits.limits),
+        heartbeat_ms: limits.heartbeat_ms,
+        lease_ms: limits.lease_ms,
+        result_ttl_ms: limits.result_ttl_ms,
+    }
+}
+
+fn data_usage(usage: Usage) -> wire::DataUsage {
+    wire::DataUsage {
+        live_bytes: usage.live_bytes,
+        log_bytes: usage.log_bytes,
+        file_bytes: usage.file_bytes,
+        reusable_bytes: usage.reusable_bytes,
+        disk_free_bytes: usage.disk_free_bytes,
+        disk_bytes: usage.disk_bytes,
+        disk_low_bytes: usage.disk_low_bytes,
+        disk_is_low: usage.disk_is_low,
     }
 }

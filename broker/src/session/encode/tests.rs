@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, ChordState, DeliveredMail, DeliveryOutline, DestinationName, MailMessage,
-    MailboxOutline, Outline, QueueOutline, WorkerStatus,
+    BindingOutline, BrokerOutline, ChordState, Cursor, DeliveredMail, DeliveryOutline,
+    DestinationName, MailMessage, MailboxOutline, Outline, QueueOutline, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
@@ -14,11 +14,12 @@ use celeriac_proto::limits::{
 use celeriac_proto::{ExchangeName, MailboxName, QueueName, TaskId, TaskName};
 use celeriac_record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey, TaskSpec};
 use celeriac_record::{ClosedBy, ExchangeKind};
+use celeriac_store::Usage;
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::outgoing::{QueueView, WorkerView};
+use crate::outgoing::{BrokerView, QueueView, WorkerView};
 
 /// The sizes of the parts of a task.
 #[derive(Debug, Clone)]
@@ -360,11 +361,46 @@ fn shown(shape: &Shape) -> Vec<Shown> {
             queues: vec![queue(shape); 3],
             next: Some(queue(shape).outline.record.name),
         },
-        Shown::Page { tasks: views(shape), next: Some(u32::MAX) },
+        Shown::Page {
+            tasks: views(shape),
+            newest_first: true,
+            next: Some(Cursor::Serial(u64::MAX)),
+        },
         Shown::Workers { workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
         Shown::Mailboxes { mailboxes: vec![listed_mailbox(shape); 3], next: Some(mailbox(shape)) },
         Shown::Bindings { bindings: vec![binding(shape); 3], is_last: false },
+        Shown::Broker(Box::new(broker(shape))),
     ]
+}
+
+fn broker(shape: &Shape) -> BrokerView {
+    let number = shape.number as u64;
+    let usage = Usage {
+        live_bytes: number,
+        log_bytes: number,
+        chunks: number,
+        file_bytes: number,
+        disk_free_bytes: number,
+        reusable_bytes: number,
+        disk_bytes: number,
+        disk_low_bytes: number,
+        disk_is_low: true,
+    };
+    let outline = BrokerOutline {
+        uptime_ms: number,
+        started_at: shape.number,
+        connections: u32::MAX,
+        workers: u32::MAX,
+        workers_lost: u32::MAX,
+        queues: u32::MAX,
+        mailboxes: u32::MAX,
+        ready: number,
+        scheduled: number,
+        leased: number,
+        dead: number,
+        ended: number,
+    };
+    BrokerView { outline, memory_bytes: Some(number), usage: Some(usage) }
 }
 
 fn usual_limits() -> Limits {
@@ -396,7 +432,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame.
-    assert_eq!(kinds.len(), 30, "{kinds:?}");
+    assert_eq!(kinds.len(), 31, "{kinds:?}");
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    BackupReply, CountReply, DeclareQueueReply, QueueInfo, QueueList, QueueSettings, ServerFrame,
-    TaskPage, WorkerList, WorkerStatus,
+    BackupReply, BrokerInfo, CountReply, DataUsage, DeclareQueueReply, QueueInfo, QueueList,
+    QueueSettings, ServerFrame, TaskCounts, TaskPage, WorkerList, WorkerStatus,
 };
 
 use super::tasks::{failure, started};
-use super::vector;
+use super::{usual_limits, vector};
 use crate::{NOW_MS, Vector};
 
 pub(super) fn worker_status() -> WorkerStatus {
@@ -46,6 +46,37 @@ fn queue_info() -> QueueInfo {
         bytes: 4_096,
         submitted_per_second: 10.5,
         ended_per_second: 9.0,
+    }
+}
+
+fn broker_info() -> BrokerInfo {
+    BrokerInfo {
+        server_version: "0.1.0".into(),
+        protocol: 1,
+        started_at_ms: NOW_MS,
+        uptime_ms: 86_400_000,
+        memory_bytes: Some(64 << 20),
+        connections: 12,
+        connections_max: 10_000,
+        workers: 4,
+        workers_lost: 1,
+        queues: 3,
+        mailboxes: 2,
+        tasks: Some(TaskCounts { ready: 12, scheduled: 3, leased: 4, dead: 1, ended: 980 }),
+        data: Some(DataUsage {
+            live_bytes: 1 << 20,
+            log_bytes: 2 << 20,
+            file_bytes: 24 << 20,
+            reusable_bytes: 8 << 20,
+            disk_free_bytes: 512 << 20,
+            disk_bytes: 20 << 30,
+            disk_low_bytes: 1 << 30,
+            disk_is_low: true,
+        }),
+        limits: Some(usual_limits()),
+        heartbeat_ms: 5_000,
+        lease_ms: 15_000,
+        result_ttl_ms: 86_400_000,
     }
 }
 
@@ -92,6 +123,17 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             Body::TaskPage(TaskPage {
                 tasks: vec![failure()],
                 cursor: Bytes::from_static(&[0, 0, 0, 199]),
+                newest_first: false,
+            }),
+        ),
+        vector(
+            "task-page/newest-first",
+            "The newest task, and there are older ones.",
+            20,
+            Body::TaskPage(TaskPage {
+                tasks: vec![failure()],
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 3, 232]),
+                newest_first: true,
             }),
         ),
         vector(
@@ -114,6 +156,22 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             "It is complete.",
             12,
             Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 }),
+        ),
+        vector("broker-info", "A broker whose disk is low.", 18, Body::BrokerInfo(broker_info())),
+        vector(
+            "broker-info/without-disk",
+            "A new broker on a system that tells of neither memory nor disk.",
+            19,
+            Body::BrokerInfo(BrokerInfo {
+                uptime_ms: 0,
+                memory_bytes: None,
+                workers: 0,
+                workers_lost: 0,
+                mailboxes: 0,
+                tasks: Some(TaskCounts::default()),
+                data: None,
+                ..broker_info()
+            }),
         ),
     ]
 }

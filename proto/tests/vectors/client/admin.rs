@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, ListQueues,
+    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, Info, ListQueues,
     ListTasks, ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead,
     TaskFilter, TaskState, order,
 };
@@ -60,6 +60,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
                 limit: 100,
                 cursor: Bytes::from_static(&[0, 0, 0, 99]),
                 with_tracebacks: false,
+                newest_first: false,
             }),
         ),
         vector(
@@ -88,6 +89,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             }),
         ),
         vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
+        vector("info", "", 18, Body::Info(Info {})),
     ]
 }
 
@@ -147,6 +149,16 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
             "The first page of all tasks, with the tracebacks of their errors.",
             15,
             Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
+        ),
+        vector(
+            "list-tasks/newest-first",
+            "The hundred tasks that were submitted before the one of the cursor.",
+            16,
+            Body::ListTasks(ListTasks {
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 3, 232]),
+                newest_first: true,
+                ..ListTasks::default()
+            }),
         ),
     ]
 }

@@ -8,7 +8,7 @@ use celeriac_record::{
 
 use super::{Scene, id, queue};
 use crate::command::{
-    Ask, CancelMode, CancelTarget, ChordAsk, ChordExtend, ChordPart, Dead, Failure, Filter,
+    Ask, CancelMode, CancelTarget, ChordAsk, ChordExtend, ChordPart, Cursor, Dead, Failure, Filter,
     Observe, OnConflict, Operate, Order, OutcomeKind, Produce, Release, ReportKind, Serving,
     Submission, TaskOutcome, TaskReport, When, Work,
 };
@@ -122,9 +122,14 @@ impl Scene {
             "list" => Operate::ListTasks {
                 filter: self.filter(words),
                 limit: words.number("limit").unwrap_or(100) as usize,
-                after: words.number("cursor").map(|cursor| cursor as u32),
+                newest_first: words.has("newest"),
+                after: words.number("cursor").map(|cursor| match words.has("newest") {
+                    true => Cursor::Serial(cursor),
+                    false => Cursor::Slot(cursor as u32),
+                }),
                 with_tracebacks: false,
             },
+            "info" => Operate::Info,
             "workers" => Operate::ListWorkers { after: None, with_tracebacks: false },
             "quiet" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
             "wake" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Resume },

@@ -1,8 +1,8 @@
 //! The output of the machine, in the words of a script.
 
 use crate::command::{
-    Answer, ChordState, Message, Outlines, Push, QueueOutline, StoredOutcome, TaskOutline,
-    WaitingFor,
+    Answer, BrokerOutline, ChordState, Cursor, Message, Outlines, Push, QueueOutline,
+    StoredOutcome, TaskOutline, WaitingFor,
 };
 
 pub(super) fn words_of(message: Message) -> String {
@@ -43,7 +43,11 @@ pub(super) fn words_of(message: Message) -> String {
             format!("{how}: ready {ready} workers {workers}")
         }
         Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
-        Message::Show(_, Outlines::Page { tasks, next }) => {
+        Message::Show(_, Outlines::Page { tasks, next, .. }) => {
+            let next = next.map(|cursor| match cursor {
+                Cursor::Slot(slot) => u64::from(slot),
+                Cursor::Serial(serial) => serial,
+            });
             format!("page {} next {next:?}", views(tasks))
         }
         Message::Show(_, Outlines::Workers { workers, .. }) => {
@@ -57,6 +61,7 @@ pub(super) fn words_of(message: Message) -> String {
             });
             format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
         }
+        Message::Show(_, Outlines::Broker(broker)) => figures(&broker),
         Message::Answer(_, Answer::BackedUp { .. }) => unreachable!("the store answers it"),
         Message::Push(Push::Signal { leases, kind, reason }) => {
             format!("signal {kind:?} leases {leases:?} ({reason})")
@@ -69,6 +74,21 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Deliver(_) => unreachable!("the caller handles deliveries"),
         message => super::mail::words_of(message),
     }
+}
+
+fn figures(broker: &BrokerOutline) -> String {
+    let BrokerOutline { ready, scheduled, leased, dead, ended, .. } = broker;
+    format!(
+        "up {}ms since {}: connections {} workers {} lost {} queues {} mailboxes {}; ready {ready} \
+         scheduled {scheduled} leased {leased} dead {dead} ended {ended}",
+        broker.uptime_ms,
+        broker.started_at,
+        broker.connections,
+        broker.workers,
+        broker.workers_lost,
+        broker.queues,
+        broker.mailboxes,
+    )
 }
 
 fn stored(outcome: StoredOutcome) -> String {

@@ -1,0 +1,39 @@
+//! A broker that is older than a part of the protocol: it accepts every client, and gives every
+//! request the same answer.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+/// The body of an answer: the request is not known.
+pub(crate) const UNSUPPORTED: &[u8] = &[0x8a, 0x01, 2, 8, 3];
+
+/// A Welcome of version 1 with a session, a heartbeat and a lease time.
+const WELCOME: &[u8] = &[0x82, 0x01, 11, 8, 1, 0x22, 1, b's', 0x30, 0x88, 0x27, 0x38, 0x98, 0x75];
+
+/// The address of a broker that answers every request with this body.
+pub(crate) fn older_broker(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            // A client that has its answer closes the connection.
+            let _ = serve(&mut connection.expect("accepted"), answer);
+        }
+    });
+    address
+}
+
+fn serve(client: &mut TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    let mut body = WELCOME;
+    loop {
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        client.read_exact(&mut request)?;
+        // The first field of a request is its id, which is small here.
+        assert!(request[0] == 8 && request[1] < 128, "{request:?}");
+        let frame = [&[8, request[1]], body].concat();
+        client.write_all(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat())?;
+        body = answer;
+    }
+}
