@@ -14,7 +14,7 @@ from kombu.message import Message
 from kombu.transport import base
 
 from celeriac import _codec as wire
-from celeriac.celery import envelope, messages
+from celeriac.celery import bodies, envelope, messages
 from celeriac.celery.declaring import Declaring
 from celeriac.celery.envelope import Raw
 from celeriac.celery.faults import CONNECTION_ERRORS
@@ -75,9 +75,14 @@ class Channel(Declaring, base.StdChannel):
         """What `basic_publish` takes."""
         properties = {} if properties is None else properties
         # kombu calls this again with the same properties after a lost connection.
-        key = properties.setdefault(envelope.SUBMIT_KEY, messages.new_submit_key())
+        key = properties.setdefault(
+            envelope.SUBMIT_KEY, bodies.submit_key() or messages.new_submit_key()
+        )
         own = {name: value for name, value in properties.items() if value is not None}
         own[envelope.SUBMIT_KEY] = key
+        mark = messages.mark_of(headers or {})
+        if mark is not None:
+            own[bodies.MARK] = mark
         if priority is not None:
             own["priority"] = priority
         data = body.encode() if isinstance(body, str) else bytes(body)

@@ -10,6 +10,7 @@ from time import time
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.celery import bodies
 from celeriac.celery.envelope import (
     HEADER,
     HEADER_BYTES_MAX,
@@ -32,6 +33,12 @@ _TAGS_MAX = 32
 def new_submit_key() -> str:
     """A text of chance."""
     return os.urandom(12).hex()
+
+
+def mark_of(headers: dict[str, Any]) -> list[Any] | None:
+    """The mark of the body of a chord, for a message with these headers."""
+    is_again = headers.get("retries") or headers.get("replaced_task_nesting")
+    return bodies.mark_of(headers, current_request() if is_again else None)
 
 
 def submit_key_of(raw: Raw) -> str:
@@ -69,7 +76,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
         task.on_conflict = wire.OnConflict.SUPERSEDE
         task.supersedes_lease = lease_of_run(task.id)
     if headers.get("ignore_result"):
-        task.result_ttl_ms = 0
+        task.result_ttl_ms = bodies.keep_ms_of(properties)
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta

@@ -7,7 +7,7 @@ from time import time
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery import kept, messages
+from celeriac.celery import bodies, kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.pipeline import Pipeline
@@ -26,6 +26,7 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
     """Publishes messages in order. Raises a channel error for the first that is refused; with a
     pipeline the answers come later."""
     tasks: list[wire.Task] = []
+    items = [item for item in items if not bodies.was_sent(item[0].headers.get("id"))]
     kept.let_go()
     with connection.lock:
         connection.fresh_line(is_publish=True)
