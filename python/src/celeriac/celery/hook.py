@@ -18,7 +18,7 @@ from typing import Any
 from celeriac import _codec as wire
 from celeriac.celery import bodies, kept
 from celeriac.celery.channel import Channel, rejection
-from celeriac.celery.envelope import RIDES
+from celeriac.celery.envelope import HOOKED, RIDES
 from celeriac.celery.session import Run
 from celeriac.celery.shapes import META, task_error
 
@@ -124,6 +124,7 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
                 self._celeriac_run = run = channel.run_of(message.delivery_tag)
                 if run is not None:
                     run.has_end, run.writes = True, blocks
+                    message.properties[HOOKED] = True
                     run.job_of = partial(_job, weakref.ref(self))
                     if place is not None and place == channel.place:
                         message.properties[RIDES] = True

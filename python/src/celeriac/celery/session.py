@@ -101,6 +101,8 @@ class Session:
     def __init__(self, url: BrokerUrl) -> None:
         self.url = url
         self.pid = os.getpid()
+        self.thread = threading.get_ident()
+        """The thread that has opened the session, and reads it."""
         self.runs: dict[int, Run] = {}
         self.credit = 0
         self.queues: set[str] = set()
@@ -425,6 +427,15 @@ class Sessions:
         """Whether this process holds a run of an id that was used before."""
         runs = [run for session in list(self._all) for run in list(session.runs.values())]
         return any(run.id == task_id and run.is_again and not run.is_ended for run in runs)
+
+    def is_read_here(self, lease: int) -> bool:
+        """Whether this thread reads the session that holds the lease, and runs the task meanwhile:
+        that is the solo pool."""
+        pid, here = os.getpid(), threading.get_ident()
+        return any(
+            each.pid == pid and each.thread == here and lease in each.runs
+            for each in list(self._all)
+        )
 
     def lose(self, session: Session) -> None:
         """Keeps a session whose connection is gone."""
