@@ -19,8 +19,10 @@ from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
 from celeriac.celery.options import options_of
 from celeriac.celery.pipeline import Pipeline, keep
+from celeriac.celery.replies import LOOK_SECONDS, replies
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import Session, sessions
+from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
 
 log = logging.getLogger("celeriac.celery")
@@ -159,13 +161,31 @@ class Connection:
         while True:
             # An answer to earlier reports lets the next ones go.
             self.flush()
+            is_expecting = self._look_for_all_replies()
             self.collect_pushes()
             while self.events:
                 if self._dispatch():
                     return
             left = 3600.0 if deadline is None else deadline - monotonic()
-            if not self._wait(max(left, 0.0)) and left <= 0:
+            wait = min(left, LOOK_SECONDS) if is_expecting else left
+            if not self._wait(max(wait, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
+
+    def _look_for_all_replies(self) -> bool:
+        """Looks for the mailboxes that are consumed here. Whether one of them waits for results."""
+        names = {channel.mailbox_of(tag) for channel, tag in self.mail.values()}
+        for name in names:
+            self.look_for_replies(name)
+        return any(replies.are_expected(self.url, name) for name in names)
+
+    def look_for_replies(self, mailbox: str) -> bool:
+        """Puts the results that no worker sends into a mailbox of this process. Whether there were
+        some."""
+        if not replies.is_due(self.url, mailbox):
+            return False
+        with self.lock, contextlib.suppress(BrokerError):
+            return replies.look(self.line, self.url, mailbox)
+        return False
 
     def on_readable(self, line: Line) -> None:
         """Reads a line to its end, and calls the consumers for all that has arrived."""

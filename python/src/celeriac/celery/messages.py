@@ -28,6 +28,7 @@ PLAIN = "celeriac.message"
 """The name of a task that carries a message without a task's name."""
 
 _TAGS_MAX = 32
+_NO_CHORD = b'"chord": null}]'
 
 
 def new_submit_key() -> str:
@@ -66,7 +67,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
         tags=_tags(headers),
         submit_key=submit_key_of(raw),
         forget_at_end=is_plain,
-        announce_end=bool(headers.get("group")) and not is_plain,
+        announce_end=not is_plain and _may_count_for_a_chord(raw),
         max_deliveries=options.max_deliveries,
     )
     # Retries are Celery's own. The attempts bound the runs whose worker was lost.
@@ -173,6 +174,12 @@ def _names(raw: Raw) -> tuple[str, str]:
         if isinstance(fields, dict):
             task_id, name = _text(fields.get("id")), _text(fields.get("task"))
     return (task_id, name) if task_id and name else ("", "")
+
+
+def _may_count_for_a_chord(raw: Raw) -> bool:
+    """Whether the task is a member of a group, and nothing says that the group is no chord. The
+    body names the chord last. A body that is compressed, or of another serializer, says nothing."""
+    return bool(raw.headers.get("group")) and not raw.body.endswith(_NO_CHORD)
 
 
 def _put_envelope(task: wire.Task, data: bytes) -> None:

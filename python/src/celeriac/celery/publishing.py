@@ -11,6 +11,7 @@ from celeriac.celery import bodies, kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.pipeline import Pipeline
+from celeriac.celery.replies import replies
 from celeriac.celery.revoking import cancels_of, with_ended
 from celeriac.errors import BrokerError, InvalidArgument, NotFound
 
@@ -31,7 +32,10 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
     with connection.lock:
         connection.fresh_line(is_publish=True)
         for raw, exchange, routing_key, mandatory in items:
-            tasks += _route(connection, raw, exchange, routing_key, mandatory)
+            carrying = _route(connection, raw, exchange, routing_key, mandatory)
+            if carrying:
+                replies.expect(connection.url, raw, carrying[0].id)
+            tasks += carrying
         for some in _portions(tasks):
             if pipeline is not None:
                 pipeline.submit(some)
