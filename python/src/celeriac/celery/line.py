@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,17 @@ _NO_WAIT = 0.0
 _IDLE_SECONDS = 1.0
 """After a pause of this length the broker may have closed the connection."""
 _GOODBYE_SECONDS = 2.0
+_ENDING_SECONDS = 3.0
+"""So long a worker that ends waits for an answer."""
+
+
+def _patience() -> float:
+    """So long this process waits for an answer at most. A worker that was told to end has several
+    connections, and whoever has told it so will kill it after a while."""
+    state: Any = sys.modules.get("celery.worker.state")
+    told = (getattr(state, "should_stop", None), getattr(state, "should_terminate", None))
+    is_ending = any(each is not None and each is not False for each in told)
+    return _ENDING_SECONDS if is_ending else math.inf
 
 
 class Line:
@@ -103,8 +115,19 @@ class Line:
             self._answers.pop(request_id, None)
             raise
 
-    def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
-        """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
+    def call(
+        self,
+        body: Any,
+        kind: type[_M],
+        seconds: float | None = None,
+        *,
+        is_patient: bool = False,
+    ) -> _M:
+        """Sends a request and waits for its answer. Raises `BrokerError` when it is refused. A
+        worker that ends waits for a shorter time, unless it must be patient."""
+        seconds = self.call_seconds if seconds is None else seconds
+        if not is_patient:
+            seconds = min(seconds, _patience())
         answers: list[Any] = []
         self.post(body, answers.append)
         self.read_until(lambda: bool(answers), seconds)

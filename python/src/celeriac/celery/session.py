@@ -202,12 +202,18 @@ class Session:
                 with contextlib.suppress(Exception):
                     line.post(wire.Heartbeat(running=len(self.runs)), lambda _: None)
 
+    def _tells_of_runs(self) -> bool:
+        """Whether the broker would take runs for lost that have ended, or are about to end, if this
+        connection were given up."""
+        runs = list(self.runs.values())
+        return bool(self._unanswered or self._reports) or any(run.is_accepted for run in runs)
+
     # Queues and credit
 
     def _ask(self, body: Any, kind: type[_M]) -> _M:
         """Sends a request. A refusal is a channel error."""
         try:
-            return self.line.call(body, kind)
+            return self.line.call(body, kind, is_patient=self._tells_of_runs())
         except BrokerError as error:
             raise channel_error(error, "Basic.consume") from error
 
