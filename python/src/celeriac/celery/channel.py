@@ -22,6 +22,7 @@ from celeriac.celery.mail import Mailing
 from celeriac.celery.publishing import PublishBatch, publish
 from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
+from celeriac.celery.together import pipeline_for
 from celeriac.errors import BrokerError
 
 _TOGETHER_SECONDS = 0.05
@@ -107,7 +108,7 @@ class Channel(Declaring, Mailing, base.StdChannel):
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
         items = [(raw, exchange or "", routing_key or "", mandatory)]
-        publish(self.connection, items, self.connection.pipeline)
+        publish(self.connection, items, pipeline_for(self.connection))
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Collects messages and sends them together."""

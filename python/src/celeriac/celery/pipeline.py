@@ -117,6 +117,13 @@ class Pipeline:
         self._again.clear()
         self._count = 0
 
+    def take_over(self, other: Pipeline) -> None:
+        """Sends what another one has not heard of."""
+        self._again += [*other._unanswered.values(), *other._again]
+        other._unanswered.clear()
+        other._again.clear()
+        other._count = 0
+
     def _post_again(self) -> None:
         while self._again:
             self._post(self._again[0])
