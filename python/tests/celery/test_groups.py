@@ -11,10 +11,10 @@ pytest.importorskip("celery.exceptions", reason="Celery is not installed in this
 from kombu.exceptions import OperationalError
 
 from celeriac import _codec as wire
+from celeriac.admin import QueueSettings
 from celeriac.celery import together
 from celeriac.celery.line import Line
 from celeriac.client import Client
-from celeriac.admin import QueueSettings
 from celeriac.scratch_broker import ScratchBroker
 from celery import chord, group
 
