@@ -104,7 +104,6 @@ def test_a_restart_of_the_broker_in_the_middle_loses_no_member_and_doubles_none(
 
 def test_a_group_that_loses_its_broker_is_an_operational_error(apps, monkeypatch):
     monkeypatch.setattr("celeriac.celery.pipeline._FLUSH_SECONDS", 1.0)
-    monkeypatch.setattr("celeriac.celery.pipeline.Pipeline.flush.__defaults__", (1.0,))
     with ScratchBroker() as broker:
         app = apps.app.__class__("gone", broker=broker.url, set_as_current=False)
 

@@ -427,8 +427,7 @@ class Channel(Declaring, Mailing, base.StdChannel):
             if session.is_open:
                 with contextlib.suppress(Exception):
                     self.connection.unwatch(session.line)
-                session.close()
-            else:
+            if not session.close():
                 sessions.lose(session)
         with contextlib.suppress(ValueError):
             self.connection.channels.remove(self)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -56,6 +58,7 @@ class Connection:
         self.pipeline = Pipeline(self) if self.options.is_pipelined else None
         if self.pipeline is not None:
             keep(self.pipeline)
+        _connections.add(self)
 
     # What kombu asks
 
@@ -114,6 +117,17 @@ class Connection:
         if self.pipeline is not None:
             self.pipeline.leave()
         self.line.drop()
+
+    def after_fork(self) -> None:
+        """A child of the process leaves the sockets to its parent, and opens its own. Another
+        thread of the parent may hold the lock."""
+        self.lock = threading.RLock()
+        for line in self.lines():
+            line.drop()
+        self.mail.clear()
+        self.events.clear()
+        for pipeline in self.pipelines:
+            pipeline.after_fork()
 
     # Lines
 
@@ -284,3 +298,15 @@ class Connection:
         if self.loop is not None and not line.is_broken:
             with contextlib.suppress(Exception):
                 self.loop.remove(line.fileno())
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in list(_connections):
+        connection.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -18,8 +18,14 @@ from celeriac._dial import dial
 from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
 from celeriac._wire import FrameFault, FrameReader, other_protocol
-from celeriac.celery.faults import ENDING_CODES, connect_error, lost, too_large
-from celeriac.errors import BrokerError, NotABroker
+from celeriac.celery.faults import (
+    ENDING_CODES,
+    NoConnection,
+    connect_error,
+    lost,
+    too_large,
+)
+from celeriac.errors import BrokerError, ConnectError, NotABroker
 from celeriac.url import BrokerUrl
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -69,7 +75,10 @@ class Line:
         self._last_id = 0
         self._lock = threading.Lock()
         deadline = monotonic() + seconds
-        self.sock = dial(url, deadline)
+        try:
+            self.sock = dial(url, deadline)
+        except ConnectError as error:
+            raise NoConnection(str(error)) from None
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
         self._writer.settimeout(0)
@@ -156,6 +165,17 @@ class Line:
         if self.is_broken:
             raise lost("it was closed")
         try:
+            return self._read(seconds)
+        except OSError:
+            raise
+        except BaseException:
+            # A signal's handler may raise at any moment, as time limits and Ctrl-C do. What was
+            # read may be gone, and nobody knows where the next frame begins.
+            self.drop()
+            raise
+
+    def _read(self, seconds: float) -> bool:
+        try:
             self._set_timeout(seconds)
             self.has_more = False
             data = self.sock.recv(_READ_BYTES)
@@ -241,6 +261,10 @@ class Line:
                 self._send_all(data)
         except OSError as error:
             raise self._lose(error) from error
+        except BaseException:
+            # A part of the frame may be written.
+            self.drop()
+            raise
 
     def _send_all(self, data: bytes) -> None:
         try:

@@ -68,9 +68,9 @@ class Pipeline:
             with contextlib.suppress(*CONNECTION_ERRORS):
                 line.read()
 
-    def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         """Waits until all tasks are confirmed. Raises the refusal of one of them."""
-        deadline = monotonic() + seconds
+        deadline = monotonic() + (_FLUSH_SECONDS if seconds is None else seconds)
         self._again += _take_left(self._url)
         while self._unanswered or self._again:
             try:
@@ -113,6 +113,13 @@ class Pipeline:
             left = [*self._unanswered.values(), *self._again]
             if left:
                 _left.append((self._url, left))
+        self._unanswered.clear()
+        self._again.clear()
+        self._count = 0
+
+    def after_fork(self) -> None:
+        """What is not confirmed in a child of the process is its parent's."""
+        self._pid = os.getpid()
         self._unanswered.clear()
         self._again.clear()
         self._count = 0

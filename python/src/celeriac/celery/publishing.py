@@ -154,7 +154,7 @@ class PublishBatch:
         self._max_size = max_size
         self._items: list[Item] = []
         connection = channel.connection
-        self._waits = connection.pipeline is None
+        self._waits = self._waits_at_end = connection.pipeline is None
         self._pipeline: Pipeline = connection.pipeline or Pipeline(connection)
 
     def publish(
@@ -180,7 +180,12 @@ class PublishBatch:
         before; with pipelined publishing it is sent."""
         self._send()
         if self._waits:
-            self._pipeline.flush()
+            try:
+                self._pipeline.flush()
+            except CONNECTION_ERRORS:
+                # `close` does not wait for it a second time.
+                self._waits_at_end = False
+                raise
 
     def discard(self) -> None:
         """Drops what was not published."""
@@ -192,6 +197,7 @@ class PublishBatch:
         self.discard()
         if self._waits:
             try:
-                self._pipeline.flush()
+                if self._waits_at_end:
+                    self._pipeline.flush()
             finally:
                 self.channel.connection.pipelines.remove(self._pipeline)

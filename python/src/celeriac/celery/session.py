@@ -145,6 +145,7 @@ class Session:
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
+        self._stopped = threading.Event()
         info = wire.WorkerInfo(
             hostname=socket.gethostname()[:255],
             pid=self.pid,
@@ -356,8 +357,9 @@ class Session:
 
     # The end
 
-    def close(self) -> None:
-        """Gives back what is held, in order, and ends the session."""
+    def close(self) -> bool:
+        """Gives back what is held, in order, and ends the session. False when its connection turns
+        out to be lost: the session is as before then."""
         self._stopped.set()
         self._has_begun.set()
         line = self._line
@@ -370,8 +372,11 @@ class Session:
                     if not run.is_accepted:
                         self.end(run, wire.Release())
                 self.settle()
-            line.close()
+        if line is None or line.is_broken:
+            return False
+        line.close()
         self._line = None
+        return True
 
     def set_credit_zero(self) -> None:
         """From now on nothing is delivered."""
