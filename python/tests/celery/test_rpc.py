@@ -12,6 +12,8 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import TaskRevokedError
 from kit import WAIT, Worker, until, worker
 
+from celeriac import _codec as wire
+from celeriac.celery.replies import Expected, _Task
 from celery import Celery, group
 
 CONF = json.dumps({"result_backend": "rpc://"})
@@ -110,3 +112,16 @@ def test_what_a_worker_tells_is_told_once(app, quick_broker):
             expire(app).get(timeout=WAIT)
         # The retry goes to the queue of the task.
         assert retried.get(timeout=WAIT) == 1
+
+
+def test_a_task_that_is_still_on_its_way_is_not_given_up():
+    """The broker may not have read a publish yet when another connection asks for its task."""
+    expected = Expected()
+    expected.add("token", _Task("token", "application/json"))
+    unknown = wire.TaskInfo(id="token", state=wire.TaskState.UNKNOWN)
+    assert not expected.is_over(unknown)
+    assert expected.is_over(unknown)
+    # A worker that had the task tells of its end, when it has the time.
+    expected.add("held", _Task("held", "application/json"))
+    revoked = wire.TaskInfo(id="held", state=wire.TaskState.REVOKED, deliveries=1)
+    assert [expected.is_untold(revoked) for _ in range(2)] == [False, True]

@@ -46,8 +46,8 @@ class Expected:
     def __init__(self) -> None:
         self.tasks: dict[str, _Task] = {}
         """By the id under which the broker has the task."""
-        self.revoked: set[str] = set()
-        """Those that were REVOKED at the last look, and that a worker may tell of."""
+        self.doubtful: set[str] = set()
+        """Those of which the last look did not say enough."""
         self.looked_at = 0.0
 
     def add(self, stored_id: str, task: _Task) -> None:
@@ -60,7 +60,7 @@ class Expected:
     def drop(self, stored_id: str) -> None:
         """Nothing more is to come."""
         self.tasks.pop(stored_id, None)
-        self.revoked.discard(stored_id)
+        self.doubtful.discard(stored_id)
 
     def is_untold(self, info: wire.TaskInfo) -> bool:
         """Whether the broker has ended a task, and no worker tells of it."""
@@ -69,15 +69,19 @@ class Expected:
         if info.state != _State.REVOKED:
             return False
         # A worker that had the task announces its end. Its reply has time until the next look.
-        if not info.deliveries or info.id in self.revoked:
-            return True
-        self.revoked.add(info.id)
-        return False
+        return not info.deliveries or self._is_seen_again(info)
 
     def is_over(self, info: wire.TaskInfo) -> bool:
         """Whether the broker has nothing more to tell of a task."""
-        ends = (_State.UNKNOWN, _State.SUCCESS, _State.FAILURE)
-        return info.state in ends
+        if info.state == _State.UNKNOWN:
+            # It may still be on its way to the broker, on another connection.
+            return self._is_seen_again(info)
+        return info.state in (_State.SUCCESS, _State.FAILURE)
+
+    def _is_seen_again(self, info: wire.TaskInfo) -> bool:
+        is_again = info.id in self.doubtful
+        self.doubtful.add(info.id)
+        return is_again
 
 
 class Replies:
