@@ -14,6 +14,8 @@ from kit import WAIT, Worker, until, worker
 
 from celeriac import _codec as wire
 from celeriac.celery.replies import Expected, _Task
+from celeriac.client import Client
+from celeriac.info import State
 from celery import Celery, group
 
 CONF = json.dumps({"result_backend": "rpc://"})
@@ -96,7 +98,10 @@ def test_a_task_whose_worker_is_killed_is_heard(app, quick_broker):
 
 def test_what_a_worker_tells_is_told_once(app, quick_broker):
     options = ("-c", "1", "-Q", "told")
-    with worker(quick_broker, *options, CELERIAC_TEST_CONF=CONF):
+    with (
+        worker(quick_broker, *options, CELERIAC_TEST_CONF=CONF),
+        Client(quick_broker.url) as client,
+    ):
         for _ in range(3):
             held = add(app, queue="told", countdown=600, task_id="token")
             held.revoke()
@@ -105,6 +110,8 @@ def test_what_a_worker_tells_is_told_once(app, quick_broker):
             # A second reply for the revoked run would be taken for that of the next one.
             again = add(app, 3, 3, queue="told", task_id="token")
             assert again.get(timeout=WAIT) == 6
+            # The reply comes before the end, and until then the id would run beside itself.
+            until(lambda: client.get("token").state is State.UNKNOWN, "the end")
         with pytest.raises(ValueError, match="the song has no end"):
             app.send_task("subject.fail", queue="told").get(timeout=WAIT)
         retried = app.send_task("subject.again_soon", queue="told")

@@ -52,7 +52,7 @@ class Expected:
 
     def add(self, stored_id: str, task: _Task) -> None:
         """Adds a task. The oldest one makes room."""
-        self.tasks.pop(stored_id, None)
+        self.drop(stored_id)
         self.tasks[stored_id] = task
         while len(self.tasks) > _EXPECTED_MAX:
             self.drop(next(iter(self.tasks)))
@@ -145,10 +145,12 @@ class Replies:
             for info in line.call(asked, wire.GetReply).tasks:
                 with self._lock:
                     task = expected.tasks.get(info.id)
-                    is_untold = task is not None and expected.is_untold(info)
+                    if task is None:
+                        continue
+                    is_untold = expected.is_untold(info)
                     if is_untold or expected.is_over(info):
                         expected.drop(info.id)
-                if is_untold and task is not None:
+                if is_untold:
                     line.call(_reply(info, task, mailbox), wire.CountReply)
                     has_replied = True
         return has_replied
