@@ -245,14 +245,24 @@ def test_pickle_carries_what_json_cannot(quick_broker, app_of):
 # Programs that publish and are idle
 
 
-def test_a_connection_that_was_closed_while_its_program_was_idle(app_of, own_broker, monkeypatch):
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_connection_that_was_closed_while_its_program_was_idle(
+    app_of, own_broker, monkeypatch, end
+):
+    """A broker that ends in order says so before."""
     app = app_of(own_broker.url, task_publish_retry=False)
     send(app)
     monkeypatch.setattr(line, "_IDLE_SECONDS", 0.0)
     for _ in range(3):
-        own_broker.kill()
+        getattr(own_broker, end)()
         own_broker.start()
         send(app)
+    for number in range(3):
+        getattr(own_broker, end)()
+        own_broker.start()
+        # The next request declares something.
+        with app.pool.acquire(block=True) as connection:
+            Queue(f"declared-{number}")(connection.default_channel).declare()
     assert ready_in(app, "hard") == 4
 
 

@@ -19,6 +19,7 @@ from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
 from celeriac._wire import FrameFault, FrameReader, other_protocol
 from celeriac.celery.faults import (
+    CONNECTION_ERRORS,
     ENDING_CODES,
     NoConnection,
     connect_error,
@@ -212,11 +213,15 @@ class Line:
             return False
         try:
             self._set_timeout(_NO_WAIT)
-            return self.sock.recv(1, socket.MSG_PEEK) == b""
+            if not self.sock.recv(1, socket.MSG_PEEK):
+                return True
+            # It may be the word of the broker that it ends the connection.
+            self.read()
         except (BlockingIOError, InterruptedError, TimeoutError):
             return False
-        except OSError:
+        except CONNECTION_ERRORS:
             return True
+        return self.is_broken
 
     def bound(self, seconds: float) -> None:
         """From now on the broker has this time at most to answer, and to take what is sent."""
