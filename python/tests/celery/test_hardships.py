@@ -116,7 +116,8 @@ def test_a_broker_that_ends_within_a_batch_is_an_operational_error(app_of, own_b
             publish()
     own_broker.start()
     send(app)
-    assert ready_in(app, "hard") >= 11
+    # The first ten were on their way in one request, and nobody has said that they are stored.
+    assert ready_in(app, "hard") in (1, 11)
 
 
 def test_a_broker_that_restarts_between_a_delivery_and_its_acknowledgement(app_of, own_broker):
