@@ -22,6 +22,7 @@ from played_broker import PlayedBroker  # noqa: E402
 LONG_TESTS = {
     "test_broker_kills.py",
     "test_examples.py",
+    "test_hardships.py",
     "test_known_reports.py",
     "test_lost_workers.py",
     "test_neighbours.py",

@@ -16,12 +16,18 @@ class CuttingProxy:
         self._limits: tuple[int | None, int | None] = (up, down)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._frozen: set[socket.socket] = set()
         self.cuts = 0
+        self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"celeriac://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def freeze(self) -> None:
+        """From now on the connections that are open pass on nothing, and stay open."""
+        self._frozen.update(self._open)
 
     def _accept(self) -> None:
         while True:
@@ -33,6 +39,7 @@ class CuttingProxy:
             self._open += [client, broker]
             up, down = self._limits
             self._limits = (None, None)
+            self.accepted += 1
             for source, target, limit in ((client, broker, up), (broker, client, down)):
                 threading.Thread(
                     target=self._pass_on, args=(source, target, limit), daemon=True
@@ -45,6 +52,8 @@ class CuttingProxy:
                 data = source.recv(65536 if left is None else left)
                 if not data:
                     break
+                if source in self._frozen:
+                    continue
                 target.sendall(data)
                 if left is not None:
                     left -= len(data)

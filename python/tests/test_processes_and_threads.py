@@ -304,6 +304,43 @@ def test_a_connection_whose_bytes_are_lost_is_given_up(broker: ScratchBroker) ->
         assert time.monotonic() - began < 15
 
 
+def test_an_interrupt_of_the_first_connection_costs_no_other_thread_its_call(
+    own_broker: ScratchBroker,
+) -> None:
+    waits, kinds = threading.Event(), []
+
+    def submit() -> None:
+        waits.set()
+        kinds.append(client.submit("n").kind)
+
+    def raise_late(*_: object) -> None:
+        raise Late
+
+    assert own_broker.pid is not None
+    before = signal.signal(signal.SIGALRM, raise_late)
+    other = threading.Thread(target=submit)
+    with Client(own_broker.url, timeout=30) as client:
+        # It accepts connections, and says nothing.
+        os.kill(own_broker.pid, signal.SIGSTOP)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1.0)
+            with pytest.raises(Late):
+                interrupted(client, other, waits)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            os.kill(own_broker.pid, signal.SIGCONT)
+        other.join(30)
+    assert kinds == [SubmitKind.CREATED]
+
+
+def interrupted(client: Client, other: threading.Thread, waits: threading.Event) -> None:
+    """This thread reads, and the other one waits for it."""
+    other.start()
+    waits.wait(10)
+    client.submit("n")
+
+
 def test_a_connection_with_half_a_frame_is_given_up(
     broker: ScratchBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from celeriac.binary import find_binary
 from celeriac.errors import InvalidUrl
 from celeriac.url import BrokerUrl, broker_url
 
@@ -84,6 +85,22 @@ def test_the_environment_names_the_broker(tmp_path: Path) -> None:
     del variables["CELERIAC_TOKEN_FILE"]
     assert broker_url(None, variables).token == "variable"
     assert broker_url(None, {"CELERIAC_TOKEN": "a@b/c"}).token == "a@b/c"
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    empty = {"CELERIAC_URL": "", "CELERIAC_TOKEN_FILE": "", "CELERIAC_TOKEN": ""}
+    assert broker_url(None, empty) == BrokerUrl.parse("celeriac://127.0.0.1:23537")
+    assert broker_url(None, {**empty, "CELERIAC_TOKEN": "variable"}).token == "variable"
+    assert broker_url("celeriac://own@h", empty).token == "own"
+
+
+def test_an_empty_variable_names_no_binary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "celeriac"
+    program.touch(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CELERIAC_BINARY", "")
+    monkeypatch.setattr("celeriac.binary._script_folders", list)
+    assert find_binary() == str(program)
 
 
 @pytest.mark.parametrize(

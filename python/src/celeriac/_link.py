@@ -277,7 +277,7 @@ class Link:
         exchange.disconnected(shown, time.monotonic(), is_own=is_own)
         if exchange.is_closed:
             exchange.fail_all(ClientClosed("the client is closed"))
-        elif not was_open and isinstance(reason, ConnectionError):
+        elif not was_open and not is_own and isinstance(reason, ConnectionError):
             exchange.fail_all(shown)
         self._wake()
 

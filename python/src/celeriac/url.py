@@ -101,13 +101,15 @@ def broker_url(
     - Without a token in the address, `CELERIAC_TOKEN_FILE` names a file whose one line is the
       token.
     - Without both, `CELERIAC_TOKEN` is the token.
+
+    A variable that is empty counts as one that is not set.
     """
     if isinstance(text, BrokerUrl):
         return text
     variables = os.environ if environment is None else environment
     if text is None:
         try:
-            url = BrokerUrl.parse(variables.get("CELERIAC_URL", DEFAULT_URL))
+            url = BrokerUrl.parse(variables.get("CELERIAC_URL") or DEFAULT_URL)
         except InvalidUrl as error:
             raise InvalidUrl(f"CELERIAC_URL cannot be used: {error}") from None
     else:
@@ -115,7 +117,7 @@ def broker_url(
     if url.token:
         return url
     path = variables.get("CELERIAC_TOKEN_FILE")
-    if path is not None:
+    if path:
         return BrokerUrl(url.host, url.port, _token_in(path))
     token = _visible("CELERIAC_TOKEN", variables.get("CELERIAC_TOKEN", ""))
     return BrokerUrl(url.host, url.port, token)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
@@ -10,7 +12,11 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import ChordError, TaskRevokedError
 from kit import WAIT, Worker, until, worker
 
-from celery import chord
+from celery import chord, group
+
+
+def marks_in(path):
+    return len(path.read_text()) if path.exists() else 0
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
@@ -117,6 +123,48 @@ def test_a_chord_ends_when_the_process_of_a_late_member_is_killed_at_its_end(
         assert result.get(timeout=WAIT) == 3
         until(lambda: result.parent.successful(), "the outcomes of the members")
     assert marks.read_text() == "xx"
+
+
+@pytest.mark.parametrize("kind", ["plain", "forgotten", "retried", "group", "chain", "chord"])
+def test_the_body_of_a_chord_is_sent_once_when_its_sender_dies_before_it_closes_the_chord(
+    apps, quick_broker, tmp_path, kind
+):
+    marks, ran, queue = [tmp_path / "one", tmp_path / "two"], str(tmp_path / "ran"), f"body-{kind}"
+
+    def here(task, *args):
+        return task.s(*args).set(queue=queue)
+
+    plain = here(apps.note_body, ran)
+    body, runs = {
+        "plain": (plain, 1),
+        "forgotten": (here(apps.note_body_and_forget, ran), 1),
+        "retried": (here(apps.note_body_and_retry, ran), 1),
+        "group": (group(plain, plain), 2),
+        "chain": (plain | plain, 2),
+        "chord": (chord([plain, plain], plain), 3),
+    }[kind]
+    with worker(quick_broker, "-c", "2", "-Q", queue):
+        # Whichever of the members ends last sends the body.
+        result = chord(here(apps.die_before_closing, str(each), ran, runs) for each in marks)(body)
+        until(lambda: sum(map(marks_in, marks)) == 3, "the second run")
+        until(result.parent.successful, "the outcomes of the members")
+        # A second body would stand before this task in the queue.
+        assert apps.add.apply_async((1, 1), queue=queue).get(timeout=WAIT) == 2
+    assert marks_in(Path(ran)) == runs
+
+
+def test_a_chord_fails_once_when_the_process_that_fails_it_dies(apps, quick_broker, tmp_path):
+    marks, told = tmp_path / "marks", str(tmp_path / "told")
+    with worker(quick_broker, "-c", "1", "-Q", "fails-once"):
+        members = [apps.fail.s(), apps.die_once_at.s(str(marks), "_done")]
+        for each in members:
+            each.set(queue="fails-once")
+        errback = apps.note_error.si(told).set(queue="fails-once")
+        result = chord(members)(apps.total.s().on_error(errback))
+        until(result.parent.children[1].successful, "the outcome of the member")
+        assert isinstance(result.result, ChordError)
+        assert apps.add.apply_async((1, 1), queue="fails-once").get(timeout=WAIT) == 2
+    assert (marks.read_text(), Path(told).read_text()) == ("xx", "x")
 
 
 def test_a_token_shows_its_new_run_at_once_and_in_the_end(apps, quick_broker):

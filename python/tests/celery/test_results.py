@@ -172,6 +172,17 @@ def test_progress_is_seen_before_the_end(subject, notes):
     assert result.get(timeout=WAIT) == "all"
 
 
+def test_a_progress_that_is_told_once_stays_until_the_end(subject, notes):
+    for _ in range(10):
+        name = f"progress-{os.urandom(4).hex()}"
+        result = subject.progress_once.delay(name)
+        wait_until(lambda result=result: result.state == "HALF")
+        seen = {result.state for _ in range(20)}
+        (notes / name).touch()
+        assert result.get(timeout=WAIT) == "all"
+        assert seen == {"HALF"}
+
+
 def test_chords_and_groups_and_chains(subject):
     header = [subject.echo.s(number) for number in range(5)]
     assert chord(header)(subject.total.s()).get(timeout=WAIT) == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -58,3 +59,17 @@ def test_a_task_that_runs_ends_also_when_its_queue_is_no_longer_consumed(apps, q
         until(lambda: result.state == "STARTED", "the start")
         apps.app.control.cancel_consumer("leave", reply=True, timeout=WAIT, limit=1)
         assert result.get(timeout=WAIT) == 2
+
+
+def test_a_worker_ends_although_its_broker_does_not_answer(apps, quick_broker):
+    with worker(quick_broker, "-c", "1", "-E", "-Q", "silent") as running:
+        held = apps.add.apply_async((1, 1), queue="silent", countdown=8)
+        running.says(f"[{held.id}] received")
+        os.kill(quick_broker.pid, signal.SIGSTOP)
+        try:
+            running.process.send_signal(signal.SIGTERM)
+            running.process.wait(WAIT)
+        finally:
+            os.kill(quick_broker.pid, signal.SIGCONT)
+    with worker(quick_broker, "-c", "1", "-Q", "silent"):
+        assert held.get(timeout=WAIT) == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from celery._state import get_current_task
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.backends.base import BaseKeyValueStoreBackend
 
@@ -15,9 +17,11 @@ from celeriac._calls import Call
 from celeriac._values import SPAN_MS_MAX
 from celeriac.celery import kept
 from celeriac.celery.chords import Chords, _Held
+from celeriac.celery.envelope import HOOKED
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
 from celeriac.celery.places import address_of
+from celeriac.celery.session import sessions
 from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
@@ -27,8 +31,17 @@ from celery import states
 
 _M = TypeVar("_M", bound=wire.Message)
 _CALL_SECONDS = 30.0
+_ACKNOWLEDGED_SECONDS = 5.0
+"""A worker acknowledges a task so long after it has begun at the latest."""
+_PAUSE_SECONDS = 0.02
 _OWN_NAMES = ("celeriac.outcome", "celeriac.progress")
 """The names of records that no task made."""
+
+
+class _Acknowledged(threading.local):
+    """The run of this thread that was acknowledged, as the broker has said."""
+
+    lease = 0
 
 
 class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
@@ -49,6 +62,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         self._url = str(url or "")
         self._broker: BrokerUrl = address_of(self._url)
         self._held = _Held()
+        self._acknowledged = _Acknowledged()
         self.client = Client(self._broker)
         """It opens its connection at the first call, and one of its own in each process."""
         self.ttl_ms = _milliseconds(self.expires)
@@ -213,13 +227,37 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         def store() -> None:
             self._put(stored_id, lease, found, error, str(task_id))
 
+        if state not in states.READY_STATES and _ends_with_its_acknowledgement(request, lease):
+            self._await_acknowledgement(stored_id, lease)
+
         if not self.hold(str(task_id), store):
             store()
         return result
 
+    def _await_acknowledgement(self, stored_id: str, lease: int) -> None:
+        """Waits until the lease of the run has ended. With it the broker forgets what the run has
+        told before, and a reader would see a state that goes away again."""
+        until = time.monotonic() + _ACKNOWLEDGED_SECONDS
+        while self._acknowledged.lease != lease and time.monotonic() < until:
+            info = self.ask(wire.Get(ids=[stored_id]), wire.GetReply).tasks[0]
+            if info.state not in (wire.TaskState.LEASED, wire.TaskState.STARTED):
+                self._acknowledged.lease = lease
+                return
+            time.sleep(_PAUSE_SECONDS)
+
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether Celery may try again, where it was told to."""
         return isinstance(exc, CeleriacError) and exc.retryable
+
+
+def _ends_with_its_acknowledgement(request: Any, lease: int) -> bool:
+    """Whether the worker that runs the task of this request has no hook, and acknowledges before
+    the run: the lease ends then, and not with the run. The worker with the hook says so in the
+    properties of the message."""
+    if not lease or HOOKED in request.properties or sessions.is_read_here(lease):
+        return False
+    task = get_current_task()
+    return task is not None and not task.acks_late
 
 
 def _bytes(value: Any) -> bytes:

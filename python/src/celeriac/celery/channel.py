@@ -14,14 +14,15 @@ from kombu.message import Message
 from kombu.transport import base
 
 from celeriac import _codec as wire
-from celeriac.celery import envelope, messages
+from celeriac.celery import bodies, envelope, messages
 from celeriac.celery.declaring import Declaring
 from celeriac.celery.envelope import Raw
 from celeriac.celery.faults import CONNECTION_ERRORS
-from celeriac.celery.mail import MailCall, put_in_order
+from celeriac.celery.mail import Mailing
 from celeriac.celery.publishing import PublishBatch, publish
-from celeriac.celery.revoking import note_revoked, note_runnable, without_later_runs
+from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
+from celeriac.celery.together import pipeline_for
 from celeriac.errors import BrokerError
 
 _TOGETHER_SECONDS = 0.05
@@ -31,7 +32,7 @@ _NAMES_MAX = 10_000
 """A worker with more names takes tasks of any name."""
 
 
-class Channel(Declaring, base.StdChannel):
+class Channel(Declaring, Mailing, base.StdChannel):
     """Consumers of queues of tasks lease tasks in the session of the channel; consumers of
     mailboxes read on the line of the connection. A delivery tag is a lease, or below 0 the tag of a
     message of a mailbox."""
@@ -75,9 +76,14 @@ class Channel(Declaring, base.StdChannel):
         """What `basic_publish` takes."""
         properties = {} if properties is None else properties
         # kombu calls this again with the same properties after a lost connection.
-        key = properties.setdefault(envelope.SUBMIT_KEY, messages.new_submit_key())
+        key = properties.setdefault(
+            envelope.SUBMIT_KEY, bodies.submit_key() or messages.new_submit_key()
+        )
         own = {name: value for name, value in properties.items() if value is not None}
         own[envelope.SUBMIT_KEY] = key
+        mark = messages.mark_of(headers or {})
+        if mark is not None:
+            own[bodies.MARK] = mark
         if priority is not None:
             own["priority"] = priority
         data = body.encode() if isinstance(body, str) else bytes(body)
@@ -102,7 +108,7 @@ class Channel(Declaring, base.StdChannel):
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
         items = [(raw, exchange or "", routing_key or "", mandatory)]
-        publish(self.connection, items, self.connection.pipeline)
+        publish(self.connection, items, pipeline_for(self.connection))
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Collects messages and sends them together."""
@@ -274,45 +280,6 @@ class Channel(Declaring, base.StdChannel):
         callback(self._message(raw, run.lease, delivery.redelivered, tag))
         return True
 
-    def collect_mail(self, tag: str, mails: list[wire.MailMessage], events: deque[Any]) -> None:
-        """Makes events of messages of a mailbox. Those that wait here for one consumer are in
-        the order of their priorities."""
-        calls = [MailCall(self, tag, mail) for mail in mails]
-        events.extend((self, call) for call in calls)
-        if any(call.raw.priority for call in calls):
-            put_in_order(events, self, tag)
-
-    def deliver_mail(self, tag: str, mail: wire.MailMessage, raw: Raw) -> bool:
-        """Calls the consumer of a mailbox, unless it has ended or the message came too late."""
-        found = self._consumers.get(tag)
-        if found is None:
-            return False
-        _queue, callback, no_ack = found
-        if raw.is_expired:
-            self.connection.line.send(wire.AckMail(tags=[mail.tag]))
-            return False
-        callback(self._mail_message(mail, without_later_runs(raw), no_ack, tag))
-        return True
-
-    def _mail_message(self, mail: wire.MailMessage, raw: Raw, no_ack: bool, tag: str | None) -> Any:
-        if no_ack:
-            self.connection.line.send(wire.AckMail(tags=[mail.tag]))
-        else:
-            self._tags[-mail.tag] = None
-        return self._message(raw, -mail.tag, mail.redelivered, tag)
-
-    def ended_call(self, tag: str) -> Callable[[], bool]:
-        """The event that a consumer has ended because its mailbox did."""
-        return partial(self._end_consumer, tag)
-
-    def _end_consumer(self, tag: str) -> bool:
-        self._consumers.pop(tag, None)
-        self._mail_ids.pop(tag, None)
-        on_cancel = self._on_cancel.pop(tag, None)
-        if on_cancel is not None:
-            on_cancel(tag)
-        return True
-
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Any:
         """One message that is ready, or None."""
         if self.is_mailbox(queue):
@@ -335,16 +302,6 @@ class Channel(Declaring, base.StdChannel):
             delivery.redelivered,
             None,
         )
-
-    def _fetch_mail(self, mailbox: str, no_ack: bool) -> Any:
-        while True:
-            reply = self.ask(wire.FetchMail(mailbox=mailbox), wire.FetchMailReply, "Basic.get")
-            if reply.message is None:
-                return None
-            raw = envelope.mail_of(reply.message)
-            if not raw.is_expired:
-                return self._mail_message(reply.message, raw, no_ack, None)
-            self.connection.line.send(wire.AckMail(tags=[reply.message.tag]))
 
     # Acknowledgements
 
@@ -470,8 +427,7 @@ class Channel(Declaring, base.StdChannel):
             if session.is_open:
                 with contextlib.suppress(Exception):
                     self.connection.unwatch(session.line)
-                session.close()
-            else:
+            if not session.close():
                 sessions.lose(session)
         with contextlib.suppress(ValueError):
             self.connection.channels.remove(self)

@@ -16,6 +16,7 @@ from celery.utils.functional import _regen
 
 from celeriac import _codec as wire
 from celeriac._calls import Call
+from celeriac.celery import bodies
 from celeriac.errors import BrokerError
 from celery import states
 
@@ -24,6 +25,8 @@ log = logging.getLogger("celeriac.celery")
 _LEASE_SECONDS = 60.0
 _DONE_SECONDS = 30.0
 _PARTS_PREFIX = "chord-"
+_LOOKED_UP_MAX = 500
+"""Of so many tasks of a body this module knows whether they were sent before."""
 
 
 class LostLease(Exception):
@@ -187,10 +190,17 @@ class Chords:
         """Sends the body, or fails it. Whether this worker had the right to."""
         begun_at = monotonic()
         try:
+            first_part, *tasks = self._looked_up(reply, callback)
+            if any(bodies.has_failed_since(info, first_part) for info in tasks):
+                # Another worker has failed the chord, and died before it closed it.
+                return True
+            mark = bodies.mark_for(group, first_part, self.chord_ttl_ms)
+            sent = frozenset(info.id for info in tasks if bodies.carries(info, mark))
             results = self._results(group, reply)
             if monotonic() - begun_at > self._lease_seconds() / 2:
                 self._renew(group, reply.lease)
-            self._send_body(group, callback, results)
+            with bodies.sending(mark, sent):
+                self._send_body(group, callback, results)
         except LostLease as error:
             log.warning("Another worker sends the body of the chord %s: %s", group, error)
             return False
@@ -203,6 +213,11 @@ class Chords:
                 callback, ChordError(f"Join error: {error!r}")
             )
         return True
+
+    def _looked_up(self, reply: wire.ChordReply, callback: Any) -> list[wire.TaskInfo]:
+        """What the broker knows of the first part, and of the tasks of the body."""
+        ids = [reply.parts[0], *bodies.ids_in(callback)[:_LOOKED_UP_MAX]]
+        return list(self.ask(wire.Get(ids=ids), wire.GetReply).tasks)
 
     def _send_body(self, group: str, callback: Any, results: list[Any]) -> None:
         try:

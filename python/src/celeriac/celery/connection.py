@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import selectors
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -19,8 +21,10 @@ from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
 from celeriac.celery.options import options_of
 from celeriac.celery.pipeline import Pipeline, keep
+from celeriac.celery.replies import LOOK_SECONDS, replies
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import Session, sessions
+from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
 
 log = logging.getLogger("celeriac.celery")
@@ -54,6 +58,7 @@ class Connection:
         self.pipeline = Pipeline(self) if self.options.is_pipelined else None
         if self.pipeline is not None:
             keep(self.pipeline)
+        _connections.add(self)
 
     # What kombu asks
 
@@ -113,6 +118,17 @@ class Connection:
             self.pipeline.leave()
         self.line.drop()
 
+    def after_fork(self) -> None:
+        """A child of the process leaves the sockets to its parent, and opens its own. Another
+        thread of the parent may hold the lock."""
+        self.lock = threading.RLock()
+        for line in self.lines():
+            line.drop()
+        self.mail.clear()
+        self.events.clear()
+        for pipeline in self.pipelines:
+            pipeline.after_fork()
+
     # Lines
 
     def lines(self) -> list[Line]:
@@ -159,13 +175,31 @@ class Connection:
         while True:
             # An answer to earlier reports lets the next ones go.
             self.flush()
+            is_expecting = self._look_for_all_replies()
             self.collect_pushes()
             while self.events:
                 if self._dispatch():
                     return
             left = 3600.0 if deadline is None else deadline - monotonic()
-            if not self._wait(max(left, 0.0)) and left <= 0:
+            wait = min(left, LOOK_SECONDS) if is_expecting else left
+            if not self._wait(max(wait, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
+
+    def _look_for_all_replies(self) -> bool:
+        """Looks for the mailboxes that are consumed here. Whether one of them waits for results."""
+        names = {channel.mailbox_of(tag) for channel, tag in self.mail.values()}
+        for name in names:
+            self.look_for_replies(name)
+        return any(replies.are_expected(self.url, name) for name in names)
+
+    def look_for_replies(self, mailbox: str) -> bool:
+        """Puts the results that no worker sends into a mailbox of this process. Whether there were
+        some."""
+        if not replies.is_due(self.url, mailbox):
+            return False
+        with self.lock, contextlib.suppress(BrokerError):
+            return replies.look(self.line, self.url, mailbox)
+        return False
 
     def on_readable(self, line: Line) -> None:
         """Reads a line to its end, and calls the consumers for all that has arrived."""
@@ -264,3 +298,15 @@ class Connection:
         if self.loop is not None and not line.is_broken:
             with contextlib.suppress(Exception):
                 self.loop.remove(line.fileno())
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in list(_connections):
+        connection.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -9,6 +9,7 @@ from amqp.protocol import queue_declare_ok_t
 from celeriac import _codec as wire
 from celeriac.celery.faults import NotFound as NoSuchQueue
 from celeriac.celery.faults import PreconditionFailed, channel_error
+from celeriac.celery.replies import replies
 from celeriac.errors import BrokerError, NotFound
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -119,6 +120,9 @@ class Declaring:
                 bytes_max=int(values.get("x-max-length-bytes") or 0),
             )
             found = self.ask(body, wire.MailboxReply, "Queue.declare")
+            if queue and auto_delete and not exclusive:
+                # The mailboxes for results are of this kind.
+                replies.declare(self.connection.url, queue)
             return queue_declare_ok_t(found.mailbox, found.ready, found.consumers)
         settings = wire.QueueSettings(
             tasks_max=_milliseconds(values, "x-max-length"),

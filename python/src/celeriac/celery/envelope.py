@@ -21,6 +21,9 @@ IN_FRONT = "celeriac.amqp-length"
 RUN = "celeriac_run"
 """The property that names a run to the process that executes it: the stored id and the lease."""
 
+HOOKED = "celeriac_hooked"
+"""The property that is set when the parent of the process says when the run is over."""
+
 RIDES = "celeriac_rides"
 """The property that is set when the parent of the process reports the outcome of the run."""
 
@@ -30,7 +33,7 @@ SUBMIT_KEY = "celeriac_submit_key"
 HEADER_BYTES_MAX = 48 * 1024
 """The broker takes 64 KiB for all headers of a task."""
 
-_OWN = frozenset((RIDES, RUN, SUBMIT_KEY))
+_OWN = frozenset((HOOKED, RIDES, RUN, SUBMIT_KEY))
 _MARK = b"__celeriac_"
 _BYTES, _TIME = "__celeriac_bytes__", "__celeriac_time__"
 """Both begin with the mark."""

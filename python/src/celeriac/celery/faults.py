@@ -41,6 +41,14 @@ class AccessRefused(amqp.AccessRefused, OperationalError):
     """The broker does not let this client in. A worker ends with this error."""
 
 
+class Lost(amqp.RecoverableConnectionError, OperationalError):
+    """The connection is gone."""
+
+
+class NoConnection(ConnectError, OperationalError):
+    """No connection could be opened."""
+
+
 _CLASSES: dict[int, type[amqp.ChannelError]] = {
     _codec.ErrorCode.UNAUTHENTICATED: AccessRefused,
     _codec.ErrorCode.VERSION_MISMATCH: AccessRefused,
@@ -88,6 +96,6 @@ def connect_error(error: BrokerError) -> amqp.AMQPError:
     return lost(error.message)
 
 
-def lost(reason: object) -> amqp.RecoverableConnectionError:
+def lost(reason: object) -> Lost:
     """The connection is gone, and kombu may open another one."""
-    return amqp.RecoverableConnectionError(f"the connection to the broker is lost: {reason}")
+    return Lost(f"the connection to the broker is lost: {reason}")

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery import kept
+from celeriac.celery import bodies, kept
 from celeriac.celery.channel import Channel, rejection
-from celeriac.celery.envelope import RIDES
+from celeriac.celery.envelope import HOOKED, RIDES
 from celeriac.celery.session import Run
 from celeriac.celery.shapes import META, task_error
 
@@ -65,11 +65,11 @@ def _failure(exc_info: Any) -> wire.Fail:
     return wire.Fail(error=told, final=True)
 
 
-def _success(answer: Any) -> wire.Complete:
+def _success(answer: Any, keep_ms: int = 0) -> wire.Complete:
     """The end of a run. Without a result that rides, its process has stored one or stores none."""
     found = kept.kept_in(answer)
     if found is None:
-        return wire.Complete(result_ttl_ms=0)
+        return wire.Complete(result_ttl_ms=keep_ms)
     return wire.Complete(result=found.body, content_type=META, result_ttl_ms=found.ttl_ms)
 
 
@@ -118,11 +118,13 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
             super().__init__(message, *args, **options)
             channel = message.channel
             self._celeriac_run: Run | None = None
+            self._celeriac_keep_ms = bodies.keep_ms_of(message.properties)
             if isinstance(channel, Channel):
                 self._celeriac_channel = channel
                 self._celeriac_run = run = channel.run_of(message.delivery_tag)
                 if run is not None:
                     run.has_end, run.writes = True, blocks
+                    message.properties[HOOKED] = True
                     run.job_of = partial(_job, weakref.ref(self))
                     if place is not None and place == channel.place:
                         message.properties[RIDES] = True
@@ -146,7 +148,7 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
         def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
             failed, value, runtime = failed__retval__runtime
             if not failed:
-                self._over(_success(value))
+                self._over(_success(value, self._celeriac_keep_ms))
                 if isinstance(value, kept.Riding):
                     failed__retval__runtime = failed, str(value), runtime
             try:

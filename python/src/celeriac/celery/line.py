@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +18,15 @@ from celeriac._dial import dial
 from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
 from celeriac._wire import FrameFault, FrameReader, other_protocol
-from celeriac.celery.faults import ENDING_CODES, connect_error, lost, too_large
-from celeriac.errors import BrokerError, NotABroker
+from celeriac.celery.faults import (
+    CONNECTION_ERRORS,
+    ENDING_CODES,
+    NoConnection,
+    connect_error,
+    lost,
+    too_large,
+)
+from celeriac.errors import BrokerError, ConnectError, NotABroker
 from celeriac.url import BrokerUrl
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -29,6 +37,17 @@ _NO_WAIT = 0.0
 _IDLE_SECONDS = 1.0
 """After a pause of this length the broker may have closed the connection."""
 _GOODBYE_SECONDS = 2.0
+_ENDING_SECONDS = 3.0
+"""So long a worker that ends waits for an answer."""
+
+
+def _patience() -> float:
+    """So long this process waits for an answer at most. A worker that was told to end has several
+    connections, and whoever has told it so will kill it after a while."""
+    state: Any = sys.modules.get("celery.worker.state")
+    told = (getattr(state, "should_stop", None), getattr(state, "should_terminate", None))
+    is_ending = any(each is not None and each is not False for each in told)
+    return _ENDING_SECONDS if is_ending else math.inf
 
 
 class Line:
@@ -57,7 +76,10 @@ class Line:
         self._last_id = 0
         self._lock = threading.Lock()
         deadline = monotonic() + seconds
-        self.sock = dial(url, deadline)
+        try:
+            self.sock = dial(url, deadline)
+        except ConnectError as error:
+            raise NoConnection(str(error)) from None
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
         self._writer.settimeout(0)
@@ -103,8 +125,19 @@ class Line:
             self._answers.pop(request_id, None)
             raise
 
-    def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
-        """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
+    def call(
+        self,
+        body: Any,
+        kind: type[_M],
+        seconds: float | None = None,
+        *,
+        is_patient: bool = False,
+    ) -> _M:
+        """Sends a request and waits for its answer. Raises `BrokerError` when it is refused. A
+        worker that ends waits for a shorter time, unless it must be patient."""
+        seconds = self.call_seconds if seconds is None else seconds
+        if not is_patient:
+            seconds = min(seconds, _patience())
         answers: list[Any] = []
         self.post(body, answers.append)
         self.read_until(lambda: bool(answers), seconds)
@@ -132,6 +165,17 @@ class Line:
         """Reads once, and waits at most for this time. Whether something came."""
         if self.is_broken:
             raise lost("it was closed")
+        try:
+            return self._read(seconds)
+        except OSError:
+            raise
+        except BaseException:
+            # A signal's handler may raise at any moment, as time limits and Ctrl-C do. What was
+            # read may be gone, and nobody knows where the next frame begins.
+            self.drop()
+            raise
+
+    def _read(self, seconds: float) -> bool:
         try:
             self._set_timeout(seconds)
             self.has_more = False
@@ -169,11 +213,15 @@ class Line:
             return False
         try:
             self._set_timeout(_NO_WAIT)
-            return self.sock.recv(1, socket.MSG_PEEK) == b""
+            if not self.sock.recv(1, socket.MSG_PEEK):
+                return True
+            # It may be the word of the broker that it ends the connection.
+            self.read()
         except (BlockingIOError, InterruptedError, TimeoutError):
             return False
-        except OSError:
+        except CONNECTION_ERRORS:
             return True
+        return self.is_broken
 
     def bound(self, seconds: float) -> None:
         """From now on the broker has this time at most to answer, and to take what is sent."""
@@ -218,6 +266,10 @@ class Line:
                 self._send_all(data)
         except OSError as error:
             raise self._lose(error) from error
+        except BaseException:
+            # A part of the frame may be written.
+            self.drop()
+            raise
 
     def _send_all(self, data: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ from time import time
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.celery import bodies
 from celeriac.celery.envelope import (
     HEADER,
     HEADER_BYTES_MAX,
@@ -27,11 +28,18 @@ PLAIN = "celeriac.message"
 """The name of a task that carries a message without a task's name."""
 
 _TAGS_MAX = 32
+_NO_CHORD = b'"chord": null}]'
 
 
 def new_submit_key() -> str:
     """A text of chance."""
     return os.urandom(12).hex()
+
+
+def mark_of(headers: dict[str, Any]) -> list[Any] | None:
+    """The mark of the body of a chord, for a message with these headers."""
+    is_again = headers.get("retries") or headers.get("replaced_task_nesting")
+    return bodies.mark_of(headers, current_request() if is_again else None)
 
 
 def submit_key_of(raw: Raw) -> str:
@@ -59,7 +67,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
         tags=_tags(headers),
         submit_key=submit_key_of(raw),
         forget_at_end=is_plain,
-        announce_end=bool(headers.get("group")) and not is_plain,
+        announce_end=not is_plain and _may_count_for_a_chord(raw),
         max_deliveries=options.max_deliveries,
     )
     # Retries are Celery's own. The attempts bound the runs whose worker was lost.
@@ -69,7 +77,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
         task.on_conflict = wire.OnConflict.SUPERSEDE
         task.supersedes_lease = lease_of_run(task.id)
     if headers.get("ignore_result"):
-        task.result_ttl_ms = 0
+        task.result_ttl_ms = bodies.keep_ms_of(properties)
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta
@@ -166,6 +174,12 @@ def _names(raw: Raw) -> tuple[str, str]:
         if isinstance(fields, dict):
             task_id, name = _text(fields.get("id")), _text(fields.get("task"))
     return (task_id, name) if task_id and name else ("", "")
+
+
+def _may_count_for_a_chord(raw: Raw) -> bool:
+    """Whether the task is a member of a group, and nothing says that the group is no chord. The
+    body names the chord last. A body that is compressed, or of another serializer, says nothing."""
+    return bool(raw.headers.get("group")) and not raw.body.endswith(_NO_CHORD)
 
 
 def _put_envelope(task: wire.Task, data: bytes) -> None:

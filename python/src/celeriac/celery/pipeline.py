@@ -68,9 +68,9 @@ class Pipeline:
             with contextlib.suppress(*CONNECTION_ERRORS):
                 line.read()
 
-    def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         """Waits until all tasks are confirmed. Raises the refusal of one of them."""
-        deadline = monotonic() + seconds
+        deadline = monotonic() + (_FLUSH_SECONDS if seconds is None else seconds)
         self._again += _take_left(self._url)
         while self._unanswered or self._again:
             try:
@@ -116,6 +116,20 @@ class Pipeline:
         self._unanswered.clear()
         self._again.clear()
         self._count = 0
+
+    def after_fork(self) -> None:
+        """What is not confirmed in a child of the process is its parent's."""
+        self._pid = os.getpid()
+        self._unanswered.clear()
+        self._again.clear()
+        self._count = 0
+
+    def take_over(self, other: Pipeline) -> None:
+        """Sends what another one has not heard of."""
+        self._again += [*other._unanswered.values(), *other._again]
+        other._unanswered.clear()
+        other._again.clear()
+        other._count = 0
 
     def _post_again(self) -> None:
         while self._again:

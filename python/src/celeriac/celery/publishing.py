@@ -7,10 +7,11 @@ from time import time
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery import kept, messages
+from celeriac.celery import bodies, kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.pipeline import Pipeline
+from celeriac.celery.replies import replies
 from celeriac.celery.revoking import cancels_of, with_ended
 from celeriac.errors import BrokerError, InvalidArgument, NotFound
 
@@ -26,11 +27,15 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
     """Publishes messages in order. Raises a channel error for the first that is refused; with a
     pipeline the answers come later."""
     tasks: list[wire.Task] = []
+    items = [item for item in items if not bodies.was_sent(item[0].headers.get("id"))]
     kept.let_go()
     with connection.lock:
         connection.fresh_line(is_publish=True)
         for raw, exchange, routing_key, mandatory in items:
-            tasks += _route(connection, raw, exchange, routing_key, mandatory)
+            carrying = _route(connection, raw, exchange, routing_key, mandatory)
+            if carrying:
+                replies.expect(connection.url, raw, carrying[0].id)
+            tasks += carrying
         for some in _portions(tasks):
             if pipeline is not None:
                 pipeline.submit(some)
@@ -149,7 +154,7 @@ class PublishBatch:
         self._max_size = max_size
         self._items: list[Item] = []
         connection = channel.connection
-        self._waits = connection.pipeline is None
+        self._waits = self._waits_at_end = connection.pipeline is None
         self._pipeline: Pipeline = connection.pipeline or Pipeline(connection)
 
     def publish(
@@ -175,7 +180,12 @@ class PublishBatch:
         before; with pipelined publishing it is sent."""
         self._send()
         if self._waits:
-            self._pipeline.flush()
+            try:
+                self._pipeline.flush()
+            except CONNECTION_ERRORS:
+                # `close` does not wait for it a second time.
+                self._waits_at_end = False
+                raise
 
     def discard(self) -> None:
         """Drops what was not published."""
@@ -187,6 +197,7 @@ class PublishBatch:
         self.discard()
         if self._waits:
             try:
-                self._pipeline.flush()
+                if self._waits_at_end:
+                    self._pipeline.flush()
             finally:
                 self.channel.connection.pipelines.remove(self._pipeline)

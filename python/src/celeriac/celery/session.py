@@ -101,6 +101,8 @@ class Session:
     def __init__(self, url: BrokerUrl) -> None:
         self.url = url
         self.pid = os.getpid()
+        self.thread = threading.get_ident()
+        """The thread that has opened the session, and reads it."""
         self.runs: dict[int, Run] = {}
         self.credit = 0
         self.queues: set[str] = set()
@@ -143,6 +145,7 @@ class Session:
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
+        self._stopped = threading.Event()
         info = wire.WorkerInfo(
             hostname=socket.gethostname()[:255],
             pid=self.pid,
@@ -200,12 +203,18 @@ class Session:
                 with contextlib.suppress(Exception):
                     line.post(wire.Heartbeat(running=len(self.runs)), lambda _: None)
 
+    def _tells_of_runs(self) -> bool:
+        """Whether the broker would take runs for lost that have ended, or are about to end, if this
+        connection were given up."""
+        runs = list(self.runs.values())
+        return bool(self._unanswered or self._reports) or any(run.is_accepted for run in runs)
+
     # Queues and credit
 
     def _ask(self, body: Any, kind: type[_M]) -> _M:
         """Sends a request. A refusal is a channel error."""
         try:
-            return self.line.call(body, kind)
+            return self.line.call(body, kind, is_patient=self._tells_of_runs())
         except BrokerError as error:
             raise channel_error(error, "Basic.consume") from error
 
@@ -348,8 +357,9 @@ class Session:
 
     # The end
 
-    def close(self) -> None:
-        """Gives back what is held, in order, and ends the session."""
+    def close(self) -> bool:
+        """Gives back what is held, in order, and ends the session. False when its connection turns
+        out to be lost: the session is as before then."""
         self._stopped.set()
         self._has_begun.set()
         line = self._line
@@ -362,8 +372,11 @@ class Session:
                     if not run.is_accepted:
                         self.end(run, wire.Release())
                 self.settle()
-            line.close()
+        if line is None or line.is_broken:
+            return False
+        line.close()
         self._line = None
+        return True
 
     def set_credit_zero(self) -> None:
         """From now on nothing is delivered."""
@@ -425,6 +438,15 @@ class Sessions:
         """Whether this process holds a run of an id that was used before."""
         runs = [run for session in list(self._all) for run in list(session.runs.values())]
         return any(run.id == task_id and run.is_again and not run.is_ended for run in runs)
+
+    def is_read_here(self, lease: int) -> bool:
+        """Whether this thread reads the session that holds the lease, and runs the task meanwhile:
+        that is the solo pool."""
+        pid, here = os.getpid(), threading.get_ident()
+        return any(
+            each.pid == pid and each.thread == here and lease in each.runs
+            for each in list(self._all)
+        )
 
     def lose(self, session: Session) -> None:
         """Keeps a session whose connection is gone."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from kombu.transport import base
 
 from celeriac._hello import client_version
+from celeriac.celery import together
 from celeriac.celery.connection import Connection
 from celeriac.celery.faults import (
     CHANNEL_ERRORS,
@@ -89,6 +90,7 @@ class Transport(base.Transport):
     def establish_connection(self) -> Connection:
         """Opens a connection."""
         _join_celery_worker()
+        together.install()
         client = self.client
         return Connection(client, url_of(client), float(client.connect_timeout or _CONNECT_SECONDS))
 
