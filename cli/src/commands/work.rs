@@ -36,6 +36,10 @@ mod start;
 /// The part of the program that the log names in the lines of this command.
 const LOG_TARGET: &str = "celeriac::work";
 
+/// The lines that commands write to their stderr. Another name than that of the worker's own lines:
+/// a command cannot speak for the worker.
+const STDERR_TARGET: &str = "celeriac::work::stderr";
+
 /// The endings of tasks are in the lines of this command, so those of the worker's crate are left
 /// out. The worker says when it loses the broker, and when it has it again.
 const LOG_FILTER: &str = "warn,celeriac=info,celeriac_client=warn,celeriac_worker::worker=warn,\
@@ -143,14 +147,14 @@ async fn obey(
     end: oneshot::Sender<()>,
 ) -> Infallible {
     let signal = signals.next().await;
-    let running = endings.running();
+    let (running, grace) = (endings.running(), format!("{grace:?}"));
     match running {
         0 => tracing::info!(target: LOG_TARGET, signal, "a signal ends the worker"),
         _ => tracing::info!(
             target: LOG_TARGET,
             signal,
             running,
-            "a signal ends the worker, which waits up to {grace:?} for its commands; \
+            "a signal ends the worker, which waits up to {grace} for its commands; \
              another signal ends it at once"
         ),
     }

@@ -22,5 +22,6 @@ mod terminal;
 mod top;
 mod usage;
 mod work;
+mod work_faults;
 mod worker;
 mod workers;

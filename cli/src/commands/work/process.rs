@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
-use super::LOG_TARGET;
+use super::STDERR_TARGET;
 use super::command::Command;
 use super::lines::Lines;
 use super::start::{Started, start};
@@ -29,7 +29,7 @@ const ERROR_BYTES_MAX: usize = 8 * 1024;
 /// background may hold it open.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the worker looks whether the processes that a stopped command left behind have ended.
-const GROUP_INTERVAL: Duration = Duration::from_millis(20);
+const GROUP_INTERVAL: Duration = Duration::from_millis(50);
 /// The exit codes EX_USAGE and EX_DATAERR of `sysexits.h`: the arguments are wrong, and another
 /// attempt would have the same ones.
 const NEVER_AGAIN: [i32; 2] = [64, 65];
@@ -107,6 +107,10 @@ async fn wait(
             () = tokio::time::sleep(GROUP_INTERVAL), if ended.is_some() => {}
         }
     };
+    if is_told {
+        // Of processes that nobody here may see.
+        group.signal(Signal::KILL);
+    }
     if !is_read {
         let _ = tokio::time::timeout(OUTPUT_PATIENCE, reading).await;
     }
@@ -137,14 +141,30 @@ impl ProcessGroup {
         }
     }
 
-    /// Whether any process of the group is left.
+    /// Whether any process of the group still runs. One that has ended may stay in the group for
+    /// long: its parent has ended too, and the first process of a container may not ask for its end.
     fn is_alive(&self) -> bool {
-        self.0.is_some_and(|group| test_kill_process_group(group).is_ok())
+        let Some(group) = self.0 else { return false };
+        let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+        test_kill_process_group(group).is_ok()
+            && processes
+                .flatten()
+                .filter_map(|process| std::fs::read(process.path().join("stat")).ok())
+                .any(|stat| runs_in(&String::from_utf8_lossy(&stat), group))
     }
 
     fn has_ended(&mut self) {
         self.0 = None;
     }
+}
+
+/// Whether this line of `/proc/*/stat` is that of a running process of the group. The name of the
+/// program, in parentheses, may hold anything.
+fn runs_in(stat: &str, group: Pid) -> bool {
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    let (state, of_group) = (fields.next(), fields.nth(1));
+    !matches!(state, Some("Z" | "X")) && of_group == Some(&group.as_raw_nonzero().to_string())
 }
 
 impl Drop for ProcessGroup {
@@ -238,7 +258,7 @@ async fn read_all(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 /// Passes the lines of stderr on to the log, and keeps the end.
 async fn read_end(source: Option<impl AsyncRead + Unpin>, id: &str, kept: &mut Vec<u8>) {
     let mut lines = Lines::new(ERROR_BYTES_MAX);
-    let log = |line: &str| tracing::info!(target: LOG_TARGET, id, "{line}");
+    let log = |line: &str| tracing::info!(target: STDERR_TARGET, id, "{line}");
     read(source, |bytes| {
         lines.take(bytes, log);
         kept.extend_from_slice(bytes);
@@ -310,6 +330,15 @@ mod tests {
     #[tokio::test]
     async fn what_the_command_leaves_in_the_background_does_not_hold_up_its_end() {
         assert_eq!(ran("sleep 30 & echo 1", b"").await.expect("it succeeds"), "1");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_count_for_its_group() {
+        let group = Pid::from_raw(42).expect("a number");
+        assert!(runs_in("7 (a) b) S 1 42 42 0", group));
+        assert!(!runs_in("7 (sh) Z 1 42 42 0", group));
+        assert!(!runs_in("7 (42 42) S 42 41 42 0", group));
+        assert!(!runs_in("", group));
     }
 
     #[tokio::test]
