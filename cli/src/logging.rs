@@ -1,9 +1,9 @@
-//! The log of `serve` and `work` on stderr: text for people, or JSON with one object per line for log
-//! collectors.
+//! The log of `serve` and `work` on stderr: text for people, or JSON with one object per line for
+//! log collectors.
 //!
 //! Every line goes through a queue, so that no thread waits for stderr. Each event is one line:
-//! hidden characters are escaped on the way, so no name from a client can add a second line. The other
-//! commands do not log.
+//! hidden characters are escaped on the way, so no name from a client can add a second line. The
+//! other commands do not log.
 
 use std::io;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The outcome of a command that logs, for the shell. The sentence of a failure goes through the
-    /// queue, so that a reader that has stopped does not hold the process.
+    /// The outcome of a command that logs, for the shell. The sentence of a failure goes through
+    /// the queue, so that a reader that has stopped does not hold the process.
     pub(crate) fn end(&self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
         let outcome = match outcome {
             Err(Failure::Sentence { exit, sentence }) => {

@@ -1,6 +1,7 @@
-//! The signals of `serve` and `work`. Some of them end the process in order; others would kill it if
-//! nothing handled them. `serve.rs` and `work.rs` have the shutdown itself. The other commands leave
-//! their signals to the operating system. Only in a container they need [`end_as_first_process`].
+//! The signals of `serve` and `work`. Some of them end the process in order; others would kill it
+//! if nothing handled them. `serve.rs` and `work.rs` have the shutdown itself. The other commands
+//! leave their signals to the operating system. Only in a container they need
+//! [`end_as_first_process`].
 
 use std::fs::File;
 use std::time::{Duration, Instant};

@@ -102,10 +102,10 @@ impl TaskFailure {
         self
     }
 
-    /// Hands the task back in place of a failure, because this worker cannot run it now, for example
-    /// for lack of memory. No attempt is counted, and the broker gives the task to any worker, this
-    /// one included: wait a while before you hand a task back. The handler must not have begun its
-    /// work.
+    /// Hands the task back in place of a failure, because this worker cannot run it now, for
+    /// example for lack of memory. No attempt is counted, and the broker gives the task to any
+    /// worker, this one included: wait a while before you hand a task back. The handler must not
+    /// have begun its work.
     ///
     /// ```
     /// use celeriac_worker::TaskFailure;

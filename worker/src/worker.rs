@@ -163,7 +163,8 @@ impl Worker {
     ///
     /// ```no_run
     /// # use celeriac_worker::{RunError, Worker};
-    /// # async fn example(worker: Worker, alarm: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// # type Ran = Result<(), RunError>;
+    /// # async fn example(worker: Worker, alarm: impl Future<Output = ()>) -> Ran {
     /// let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     /// worker.run_until(interrupted, alarm).await
     /// # }

@@ -1,5 +1,5 @@
-//! `celeriac work` when nobody reads what it prints, when signals come, when the system has no room,
-//! and when its broker is away.
+//! `celeriac work` when nobody reads what it prints, when signals come, when the system has no
+//! room, and when its broker is away.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::process::{Broker, celeriac, documents, within_deadline};
 use crate::work::{CommandWorker, has, is_started, started};
 
 /// Writes more to stderr than a pipe and the queue of the log hold.
-const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' '\\n' | sed 's/^/a line/' >&2";
+const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 1000 >&2";
 
 /// Checks that a worker whose output nobody reads runs tasks, obeys a cancel, and ends in order.
 fn works_as_usual(broker: &Broker, mut worker: CommandWorker, case: &str) {
@@ -36,12 +36,12 @@ fn a_worker_does_not_wait_for_a_reader() {
     let arguments = ["--name", "n", "--concurrency", "1", "--", "sh", "-c", &script, "sh", "{0}"];
     for Unread { name, writer, _reader } in unread() {
         let mut command = broker.command(&["work"]);
-        let worker = CommandWorker::spawn(command.args(&arguments).stderr(writer));
+        let worker = CommandWorker::spawn(command.args(arguments).stderr(writer));
         works_as_usual(&broker, worker, &format!("stderr: {name}"));
     }
     for Unread { name, writer, _reader } in unread() {
         let mut command = broker.command(&["work", "--json"]);
-        command.args(&arguments).stdout(writer).stderr(Stdio::null());
+        command.args(arguments).stdout(writer).stderr(Stdio::null());
         let worker = CommandWorker::spawn(&mut command);
         works_as_usual(&broker, worker, &format!("stdout: {name}"));
     }

@@ -30,7 +30,8 @@ struct Ending<'a> {
     attempt: u32,
     run_ms: u64,
     outcome: Outcome,
-    runs_again: bool,
+    /// None when the broker alone knows.
+    runs_again: Option<bool>,
     error: Option<String>,
 }
 
@@ -71,12 +72,13 @@ impl Endings {
         outcome: Outcome,
         failure: Option<&TaskFailure>,
     ) {
-        let is_over = match outcome {
-            Outcome::Succeeded | Outcome::Cancelled => true,
+        let runs_again = match outcome {
+            Outcome::Succeeded | Outcome::Cancelled => Some(false),
             Outcome::Failed => {
-                failure.is_none_or(|failure| !failure.is_retryable()) || context.is_last_attempt()
+                Some(failure.is_some_and(TaskFailure::is_retryable) && !context.is_last_attempt())
             }
-            Outcome::HandedBack | Outcome::Lost => false,
+            Outcome::HandedBack => Some(true),
+            Outcome::Lost => None,
         };
         let ending = Ending {
             id: context.id(),
@@ -84,7 +86,7 @@ impl Endings {
             attempt: context.attempt(),
             run_ms: whole_ms(elapsed),
             outcome,
-            runs_again: !is_over,
+            runs_again,
             error: failure.map(TaskFailure::to_string),
         };
         match &self.documents {
@@ -156,10 +158,10 @@ impl Ending<'_> {
             (Outcome::Lost, _) => format!(
                 "lost after {after}: the broker took the task back, or no longer knows this worker"
             ),
-            (Outcome::Failed, true) => {
+            (Outcome::Failed, Some(true)) => {
                 format!("failed after {after}, attempt {next} of {attempts_max} follows{why}")
             }
-            (Outcome::Failed, false) => format!("failed for good after {after}{why}"),
+            (Outcome::Failed, _) => format!("failed for good after {after}{why}"),
         };
         let kind = failure.map(TaskFailure::kind);
         match outcome {

@@ -142,7 +142,7 @@ impl ProcessGroup {
     }
 
     /// Whether any process of the group still runs. One that has ended may stay in the group for
-    /// long: its parent has ended too, and the first process of a container may not ask for its end.
+    /// long: its parent has ended too, and the first process of a container may never collect it.
     fn is_alive(&self) -> bool {
         let Some(group) = self.0 else { return false };
         let Ok(processes) = std::fs::read_dir("/proc") else { return true };
