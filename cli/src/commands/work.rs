@@ -70,7 +70,9 @@ pub(crate) struct WorkArguments {
     instance: Option<String>,
 
     /// The command and its arguments. `{}` is replaced by the arguments of the task as JSON, `{0}`
-    /// by its first positional argument, and `{title}` by its named argument `title`
+    /// by its first positional argument, and `{title}` by its named argument `title`. Exit code 0
+    /// is a success, 64 and 65 fail the task for good, and any other fails the attempt. Lines that
+    /// the command writes to the file `$CELERIAC_PROGRESS` are its progress
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
