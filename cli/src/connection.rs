@@ -29,7 +29,7 @@ const BROKER_NAME: &[u8] = b"Celeriac broker";
 
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
-    let url = broker(shared)?;
+    let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
     let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let connecting = Client::builder(&url)
         .instance(instance())
@@ -102,9 +102,9 @@ fn other_server(answer: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The URL of the broker with the token.
-pub(crate) fn broker(shared: &SharedOptions) -> Result<String, Failure> {
-    with_token(&url(shared), shared.token_file.as_ref())
+/// The URL of the broker with the token. `warn` gets a warning about the token's file.
+pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<String, Failure> {
+    with_token(&url(shared), shared.token_file.as_ref(), warn)
 }
 
 /// The address of the broker for people: the URL without its token.
@@ -136,7 +136,11 @@ pub(crate) fn broker_url(address: &str, token: &str) -> String {
 
 /// Adds the token to the URL. A token in the URL has priority over the token file, and the file
 /// over the environment variable.
-fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure> {
+fn with_token(
+    url: &str,
+    token_file: Option<&PathBuf>,
+    warn: impl Fn(&str),
+) -> Result<String, Failure> {
     let parsed: BrokerUrl = url
         .parse()
         .map_err(|error| Failure::usage(format!("the broker's address cannot be used: {error}")))?;
@@ -147,7 +151,7 @@ fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure
         Some(file) => {
             let token = read_token(file)?;
             if let Some(sentence) = warning(file) {
-                print_to_stderr(&clean(&sentence));
+                warn(&sentence);
             }
             token
         }
@@ -210,10 +214,10 @@ mod tests {
     fn a_token_in_the_url_counts_first() {
         let missing = PathBuf::from("/does/not/exist");
         assert_eq!(
-            with_token("celeriac://t@h", Some(&missing)).expect("not read"),
+            with_token("celeriac://t@h", Some(&missing), |_| ()).expect("not read"),
             "celeriac://t@h"
         );
-        let error = with_token("celeriac://h", Some(&missing)).expect_err("read");
+        let error = with_token("celeriac://h", Some(&missing), |_| ()).expect_err("read");
         assert!(matches!(error, Failure::Sentence { exit: Exit::Usage, .. }));
     }
 }

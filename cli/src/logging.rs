@@ -1,9 +1,9 @@
-//! The broker's log on stderr: text for people, or JSON with one object per line for log
-//! collectors.
+//! The log of `serve` and `work` on stderr: text for people, or JSON with one object per line for
+//! log collectors.
 //!
 //! Every line goes through a queue, so that no thread waits for stderr. Each event is one line:
-//! hidden characters are escaped on the way, so no name from a client can add a second line. Client
-//! commands do not log.
+//! hidden characters are escaped on the way, so no name from a client can add a second line. The
+//! other commands do not log.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::printable::{clean, clean_json};
 
 pub(crate) use self::directives::parse as parse_filter;
@@ -50,14 +50,28 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// The outcome of a command that logs, for the shell. The sentence of a failure goes through
+    /// the queue, so that a reader that has stopped does not hold the process.
+    pub(crate) fn end(&self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        let outcome = match outcome {
+            Err(Failure::Sentence { exit, sentence }) => {
+                self.failure(&sentence);
+                Ok(exit)
+            }
+            outcome => outcome,
+        };
+        self.flush();
+        outcome
+    }
+
     /// Waits until all lines are written, but not for long: the reader may have stopped.
-    pub(crate) fn flush(&self) {
+    fn flush(&self) {
         self.queue.flush();
     }
 
     /// Writes the sentence of a failure that ends the process, whatever the filter says. In JSON
     /// it is an object like every other line.
-    pub(crate) fn failure(&self, sentence: &str) {
+    fn failure(&self, sentence: &str) {
         let Form { format, has_prefixes } = self.form;
         self.queue.push(match format {
             LogFormat::Json => self.form.line(Level::ERROR, sentence, None),
@@ -74,7 +88,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, Failure> {
     let form = Form { format, has_prefixes: journal::is_stderr() };
     let filter = parse_filter(filter)
         .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
-    let queue = Queue::start(move |lost| {
+    let queue = Queue::start(rustix::stdio::stderr(), move |lost| {
         form.line(
             Level::WARN,
             &format!("{lost} lines of this log could not be written and are missing"),

@@ -1,6 +1,7 @@
-//! The signals of `serve`. Some of them end the broker in order; others would kill the process if
-//! nothing handled them. `serve.rs` has the shutdown itself. The other commands leave their signals
-//! to the operating system. Only in a container they need [`end_as_first_process`].
+//! The signals of `serve` and `work`. Some of them end the process in order; others would kill it
+//! if nothing handled them. `serve.rs` and `work.rs` have the shutdown itself. The other commands
+//! leave their signals to the operating system. Only in a container they need
+//! [`end_as_first_process`].
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -14,14 +15,14 @@ use crate::exit::Failure;
 /// A signal within this time after the first one counts as the same signal.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// The signals that end the broker in order.
+/// The signals that end the process in order.
 const SHUTDOWN: [(Number, &str); 3] =
     [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
 
 /// A process that a signal ended has this exit code, plus the number of the signal.
 const SIGNALLED: i32 = 128;
 
-/// The signals that the broker logs and ignores. The system sends SIGXFSZ when a write would make a
+/// The signals that are logged and ignored. The system sends SIGXFSZ when a write would make a
 /// file too long; the write then fails as on a full disk.
 const IGNORED: [(Number, &str); 9] = [
     (Number::USR1, "SIGUSR1"),
@@ -35,7 +36,17 @@ const IGNORED: [(Number, &str); 9] = [
     (Number::XFSZ, "SIGXFSZ"),
 ];
 
-/// The signals that end the broker, in the order in which they come.
+/// What SIGHUP means. A process that was started to ignore it, as by `nohup`, always ignores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    /// It ends the process like SIGTERM.
+    Ends,
+    /// It ends a process that has a terminal. Without one SIGHUP does not mean an end: service
+    /// managers send it to make a program read its settings again, which a broker does not do.
+    EndsWithTheTerminal,
+}
+
+/// The signals that end the process, in the order in which they come.
 pub(crate) struct ShutdownSignals {
     names: mpsc::Receiver<&'static str>,
 }
@@ -45,7 +56,7 @@ impl ShutdownSignals {
     ///
     /// # Errors
     /// The operating system refuses the handlers.
-    pub(crate) fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen(hang_up: HangUp) -> Result<Self, Failure> {
         // When the channel is full, another signal would change nothing.
         let (sender, names) = mpsc::channel(4);
         let shut_down = |name| {
@@ -57,7 +68,7 @@ impl ShutdownSignals {
         for (number, name) in SHUTDOWN {
             on_each(number, shut_down(name))?;
         }
-        match hang_up_shuts_down() {
+        match hang_up.ends_the_process() {
             true => on_each(Number::HUP, shut_down("SIGHUP"))?,
             false => on_each(Number::HUP, || log_ignored("SIGHUP"))?,
         }
@@ -67,7 +78,7 @@ impl ShutdownSignals {
         Ok(Self { names })
     }
 
-    /// Waits for the next signal that ends the broker.
+    /// Waits for the next signal that ends the process.
     pub(crate) async fn next(&mut self) -> &'static str {
         match self.names.recv().await {
             Some(name) => name,
@@ -126,16 +137,18 @@ fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failur
 }
 
 fn log_ignored(signal: &'static str) {
-    tracing::info!(signal, "this signal has no meaning for the broker, ignored");
+    tracing::info!(signal, "this signal has no meaning here, ignored");
 }
 
-/// Whether SIGHUP ends the broker. A broker that was started from a terminal ends when the terminal
-/// closes, unless `nohup` started it. Without a terminal SIGHUP does not mean an end: service
-/// managers send it to make a program read its settings again, which a broker does not do.
-fn hang_up_shuts_down() -> bool {
-    let has_terminal = File::open("/dev/tty").is_ok();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    has_terminal && !is_ignored(&status, Number::HUP)
+impl HangUp {
+    fn ends_the_process(self) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let is_meant = match self {
+            Self::Ends => true,
+            Self::EndsWithTheTerminal => File::open("/dev/tty").is_ok(),
+        };
+        is_meant && !is_ignored(&status, Number::HUP)
+    }
 }
 
 /// Whether the mask of ignored signals in `/proc/self/status` has this signal.

@@ -53,6 +53,20 @@ pub(crate) struct WorkerSide {
     pub(crate) data: Arc<SharedValues>,
 }
 
+/// Why the worker dropped a run before its handler returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dropped {
+    /// The task was cancelled by force.
+    Cancelled,
+    /// The task was handed back: the worker shuts down, or cannot run it.
+    HandedBack,
+    /// The broker ended the task, because its time limit was over.
+    TimeLimit,
+    /// The lease is lost: the broker took the task back, or no longer knows the worker.
+    Lost,
+}
+
 /// Why the worker did not take a progress report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -285,6 +299,21 @@ impl Context {
     /// True when the soft time limit is over.
     pub fn is_soft_limit_over(&self) -> bool {
         self.run.signals.is_raised(Signal::SOFT_LIMIT)
+    }
+
+    /// Why the run was dropped. `None` while it was not. The hook
+    /// [`after_drop`](crate::Middleware::after_drop) finds the reason here.
+    pub fn dropped(&self) -> Option<Dropped> {
+        let is_raised = |signal| self.run.signals.is_raised(signal);
+        if is_raised(Signal::TIME_LIMIT) {
+            Some(Dropped::TimeLimit)
+        } else if is_raised(Signal::HANDED_BACK) {
+            Some(Dropped::HandedBack)
+        } else if is_raised(Signal::LOST) {
+            Some(Dropped::Lost)
+        } else {
+            is_raised(Signal::DROP).then_some(Dropped::Cancelled)
+        }
     }
 
     /// A client on the worker's own connection. Each task that it submits gets the root of this

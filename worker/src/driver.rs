@@ -188,7 +188,7 @@ impl Driver {
     fn on_signal(&self, signal: &CancelSignal) {
         let kind = signal.kind();
         for &lease in &signal.leases {
-            tracing::info!(
+            tracing::debug!(
                 lease,
                 reason = signal.reason,
                 "signal from the broker: {}",
@@ -198,7 +198,8 @@ impl Driver {
                 SignalKind::Cooperative => self.leases.signal(lease, Signal::CANCEL),
                 SignalKind::Force => self.leases.signal(lease, Signal::DROP),
                 SignalKind::SoftTimeLimit => self.leases.signal(lease, Signal::SOFT_LIMIT),
-                SignalKind::TimeLimit | SignalKind::TakenBack => self.leases.lose(lease),
+                SignalKind::TimeLimit => self.leases.lose_by(lease, Signal::TIME_LIMIT),
+                SignalKind::TakenBack => self.leases.lose(lease),
                 SignalKind::Unspecified => {}
             }
         }

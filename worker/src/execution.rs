@@ -309,6 +309,11 @@ impl EndReporter<'_> {
                 Ok(result) => self.succeeded(result, elapsed),
                 Err(failure) => self.failed(failure, elapsed),
             },
+            Ending::Outcome(Err(failure)) if failure.is_handed_back() => {
+                tracing::warn!("the task is handed back: {}", failure.message());
+                self.context.signals().raise(Signal::HANDED_BACK);
+                self.dropped(RELEASE_UNBEGUN, elapsed)
+            }
             Ending::Outcome(Err(failure)) => self.failed(failure, elapsed),
             Ending::TimeLimit => self.failed(
                 TaskFailure::fatal("time_limit", "the handler ran longer than its time limit"),
@@ -316,14 +321,17 @@ impl EndReporter<'_> {
             ),
             Ending::Dropped => {
                 tracing::info!(elapsed_ms = elapsed.as_millis(), "the handler was dropped");
-                self.execution
-                    .middleware
-                    .call(|middleware| middleware.after_drop(&self.context, elapsed));
-                RELEASE
+                self.dropped(RELEASE, elapsed)
             }
         };
         self.execution.middleware.call(|middleware| middleware.after(&self.context, elapsed));
         self.execution.worker.leases.end(self.context.id(), self.context.lease(), report);
+    }
+
+    /// Calls the hook for a run that was dropped or handed back, of which `release` is reported.
+    fn dropped(&self, release: Report, elapsed: Duration) -> Report {
+        self.execution.middleware.call(|middleware| middleware.after_drop(&self.context, elapsed));
+        release
     }
 
     /// The result, if the broker accepts one of its length. Bytes with an owner are copied: an

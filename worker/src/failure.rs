@@ -51,6 +51,8 @@ pub struct TaskFailure {
     traceback: String,
     retryable: bool,
     retry_after: Option<Duration>,
+    /// The worker cannot run the task now, and hands it back.
+    handed_back: bool,
 }
 
 impl TaskFailure {
@@ -63,6 +65,7 @@ impl TaskFailure {
             traceback: String::new(),
             retryable: true,
             retry_after: None,
+            handed_back: false,
         }
     }
 
@@ -97,6 +100,26 @@ impl TaskFailure {
         self.retryable = true;
         self.retry_after = Some(delay);
         self
+    }
+
+    /// Hands the task back in place of a failure, because this worker cannot run it now, for
+    /// example for lack of memory. No attempt is counted, and the broker gives the task to any
+    /// worker, this one included: wait a while before you hand a task back. The handler must not
+    /// have begun its work.
+    ///
+    /// ```
+    /// use celeriac_worker::TaskFailure;
+    ///
+    /// let failure = TaskFailure::hand_back("System", "there is no room for another process");
+    /// assert!(failure.is_handed_back());
+    /// ```
+    pub fn hand_back(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { handed_back: true, ..Self::new(kind, message) }
+    }
+
+    /// True for a task that is handed back, and has not failed.
+    pub fn is_handed_back(&self) -> bool {
+        self.handed_back
     }
 
     /// Adds a traceback for people to read. The failure keeps its first 16 KiB.

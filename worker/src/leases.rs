@@ -272,7 +272,12 @@ impl Leases {
     /// The broker no longer knows this lease: its handler is dropped, and nothing is reported of
     /// it.
     pub(crate) fn lose(&self, lease: u64) {
-        self.table().lose(lease);
+        self.lose_by(lease, Signal::LOST);
+    }
+
+    /// As [`Leases::lose`], for the reason that this signal names.
+    pub(crate) fn lose_by(&self, lease: u64, reason: Signal) {
+        self.table().lose(lease, reason);
     }
 
     /// The session is lost, and all of its leases with it.
@@ -293,7 +298,7 @@ impl Leases {
             .collect();
         for lease in lost {
             tracing::warn!(lease, "the broker took this lease back while the connection was lost");
-            table.lose(lease);
+            table.lose(lease, Signal::LOST);
         }
     }
 

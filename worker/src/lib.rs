@@ -80,7 +80,7 @@ pub use celeriac_client::{EnvironmentError, Task, TaskDefinition, TaskOptions};
 /// async fn borrows(title: &str) {}
 /// ```
 pub use celeriac_macros::task;
-pub use context::{Context, ProgressError};
+pub use context::{Context, Dropped, ProgressError};
 pub use failure::TaskFailure;
 pub use handler::{Handler, Outcome, Run};
 pub use middleware::Middleware;

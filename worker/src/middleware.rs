@@ -122,8 +122,8 @@ pub trait Middleware: Send + Sync + 'static {
     /// The handler failed, and the retry policy has attempts left.
     fn after_retry(&self, context: &Context, failure: &TaskFailure, elapsed: Duration) {}
 
-    /// The handler was dropped before its end: the task was cancelled by force, or handed back
-    /// because the worker shuts down, or its lease is lost.
+    /// The handler was dropped before its end: the task was cancelled by force, or handed back, or
+    /// its lease is lost. [`Context::dropped`] says which.
     fn after_drop(&self, context: &Context, elapsed: Duration) {}
 
     /// The run is over. The worker calls this after the hook that says how it ended.

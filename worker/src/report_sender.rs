@@ -184,7 +184,9 @@ impl ReportSender {
 
     /// The lease of a report is lost: the report had no effect.
     fn on_stale(&self, report: &TaskReport) {
-        if self.leases.is_held(report.lease) {
+        // A task that the worker handed back needs no further word: it no longer was this worker's.
+        let is_release = matches!(report.report, Some(Report::Release(_)));
+        if self.leases.is_held(report.lease) && !is_release {
             tracing::warn!(
                 id = report.id,
                 lease = report.lease,

@@ -18,6 +18,12 @@ impl Signal {
     pub(crate) const DROP: Self = Self(4);
     /// The broker has the report of the start; see `Delivery.report_start`.
     pub(crate) const MAY_BEGIN: Self = Self(8);
+    /// The handler is dropped because the lease is lost.
+    pub(crate) const LOST: Self = Self(16);
+    /// The handler is dropped because its task was handed back.
+    pub(crate) const HANDED_BACK: Self = Self(32);
+    /// The handler is dropped because the broker found its time limit over.
+    pub(crate) const TIME_LIMIT: Self = Self(64);
     /// The signals that end the wait for that answer.
     pub(crate) const MAY_BEGIN_OR_DROP: Self = Self(Self::MAY_BEGIN.0 | Self::DROP.0);
     /// The signals that tell the handler to stop.

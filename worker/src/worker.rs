@@ -155,7 +155,29 @@ impl Worker {
     /// [`RunError`] when the broker does not accept the worker, at the start or later, and when the
     /// worker's setup does not allow it to run.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        self.run_with(shutdown, SystemSignals::Ignored).await
+        self.run_until(shutdown, std::future::pending()).await
+    }
+
+    /// As [`Worker::run`]. When `now` resolves, the shutdown has no grace, or no grace any more:
+    /// the worker drops the handlers and hands all tasks back.
+    ///
+    /// ```no_run
+    /// # use celeriac_worker::{RunError, Worker};
+    /// # type Ran = Result<(), RunError>;
+    /// # async fn example(worker: Worker, alarm: impl Future<Output = ()>) -> Ran {
+    /// let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    /// worker.run_until(interrupted, alarm).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        now: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
+        self.run_with(shutdown, now, SystemSignals::Ignored).await
     }
 
     /// Runs until the process gets SIGTERM or SIGINT. The worker then shuts down gracefully, as in
@@ -168,12 +190,14 @@ impl Worker {
     /// # Errors
     /// As [`Worker::run`].
     pub async fn run_until_signalled(self) -> Result<(), RunError> {
-        self.run_with(std::future::pending(), SystemSignals::Handled).await
+        let never = std::future::pending;
+        self.run_with(never(), never(), SystemSignals::Handled).await
     }
 
     async fn run_with(
         self,
         shutdown: impl Future<Output = ()>,
+        now: impl Future<Output = ()>,
         signals: SystemSignals,
     ) -> Result<(), RunError> {
         if let Some(fault) = self.options.fault() {
@@ -225,15 +249,23 @@ impl Worker {
             }
             std::future::pending().await
         };
+        let request =
+            |wanted| requested.send_modify(|shutdown| *shutdown = (*shutdown).max(wanted));
         let shutting_down = async {
             shutdown.await;
-            requested.send_modify(|requested| *requested = (*requested).max(Shutdown::Graceful));
+            request(Shutdown::Graceful);
             std::future::pending().await
         };
-        // The first two futures never end. The connection's side always decides the end.
+        let ending_now = async {
+            now.await;
+            request(Shutdown::Immediate);
+            std::future::pending().await
+        };
+        // The first three futures never end. The connection's side always decides the end.
         let outcome = tokio::select! {
             outcome = working => outcome,
             outcome = shutting_down => outcome,
+            outcome = ending_now => outcome,
             outcome = ended => outcome,
         };
         outcome.unwrap_or_else(|_| {

@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, Queue};
 use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
-use crate::signals::ShutdownSignals;
+use crate::signals::{HangUp, ShutdownSignals};
 use crate::token::{self, token_variable};
 
 mod config;
@@ -65,26 +65,17 @@ pub(crate) fn run(
 ) -> Result<Exit, Failure> {
     let mut log = None;
     let outcome = check_and_serve(arguments, token_file, matches, output, &mut log);
-    let outcome = match outcome {
-        Err(Failure::Sentence { exit, sentence }) => match &log {
-            Some(log) => {
-                log.failure(&sentence);
-                Ok(exit)
-            }
-            None => return fail_without_log(exit, sentence),
-        },
-        outcome => outcome,
-    };
-    if let Some(log) = log {
-        log.flush();
+    match (log, outcome) {
+        (Some(log), outcome) => log.end(outcome),
+        (None, Err(Failure::Sentence { exit, sentence })) => fail_without_log(exit, sentence),
+        (None, outcome) => outcome,
     }
-    outcome
 }
 
 /// Writes the sentence of a failure before the log was started.
 fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
     // If the queue cannot be started either, the sentence goes the way of all commands.
-    let Ok(queue) = Queue::start(|_| Vec::new()) else {
+    let Ok(queue) = Queue::start(rustix::stdio::stderr(), |_| Vec::new()) else {
         return Err(Failure::new(exit, sentence));
     };
     queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
@@ -248,7 +239,7 @@ fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
 }
 
 async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
-    let mut signals = ShutdownSignals::listen()?;
+    let mut signals = ShutdownSignals::listen(HangUp::EndsWithTheTerminal)?;
     let listener = bind(config.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
     warn_if_public(&config);

@@ -1,31 +1,49 @@
 //! `celeriac work`: a worker that runs a command for each task. It needs no code.
 //!
-//! This file has the arguments, the worker and the lines that it prints. `work::command` fills the
-//! arguments of a task into the command, and `work::process` runs it.
+//! This file has the arguments and the worker. `work::command` fills the arguments of a task into
+//! the command, `work::start` starts it, `work::process` runs it to its end, and `work::endings`
+//! says what became of the task. Nothing here waits for a reader of stdout or stderr.
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use celeriac_client::BrokerUrl;
 use celeriac_proto::{QueueName, TaskName};
 use celeriac_worker::{Context, Handler, Payload, Run, RunError, TaskFailure, Worker};
 use clap::Args;
-use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
-use self::command::{Arguments, CommandTemplate};
+use self::command::CommandTemplate;
+use self::endings::Endings;
 use self::process::Limits;
 use crate::arguments::{SharedOptions, parse_name, parse_queue};
 use crate::connection::{DEFAULT_TIMEOUT, broker, failure};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
-use crate::output::{Format, Output, print_to_stderr};
-use crate::printable::clean;
-use crate::time::{now_ms, parse_span, rough, time_of_day, whole_ms};
+use crate::output::Output;
+use crate::signals::{HangUp, ShutdownSignals};
+use crate::time::parse_span;
 
 mod command;
+mod endings;
+mod lines;
 mod process;
+mod progress;
+mod start;
+
+/// The part of the program that the log names in the lines of this command.
+const LOG_TARGET: &str = "celeriac::work";
+
+/// The lines that commands write to their stderr. Another name than that of the worker's own lines:
+/// a command cannot speak for the worker.
+const STDERR_TARGET: &str = "celeriac::work::stderr";
+
+/// The endings of tasks are in the lines of this command, so those of the worker's crate are left
+/// out. The worker says when it loses the broker, and when it has it again.
+const LOG_FILTER: &str = "warn,celeriac=info,celeriac_client=warn,celeriac_worker::worker=warn,\
+                          celeriac_worker::execution=error";
 
 /// The arguments of `work`.
 #[derive(Args)]
@@ -52,7 +70,9 @@ pub(crate) struct WorkArguments {
     instance: Option<String>,
 
     /// The command and its arguments. `{}` is replaced by the arguments of the task as JSON, `{0}`
-    /// by its first positional argument, and `{title}` by its named argument `title`
+    /// by its first positional argument, and `{title}` by its named argument `title`. Exit code 0
+    /// is a success, 64 and 65 fail the task for good, and any other fails the attempt. Lines that
+    /// the command writes to the file `$CELERIAC_PROGRESS` are its progress
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -61,43 +81,58 @@ pub(crate) struct WorkArguments {
 pub(crate) async fn run(
     arguments: WorkArguments,
     shared: &SharedOptions,
-    output: &mut Output,
+    output: &Output,
 ) -> Result<Exit, Failure> {
-    let url = broker(shared)?;
-    let command = Arc::new(CommandTemplate::parse(arguments.command).map_err(Failure::usage)?);
-    // The worker warns when it loses the broker, and when it has it again.
-    let log = logging::start("warn,celeriac_worker::execution=error", LogFormat::Text)?;
+    let log = logging::start(LOG_FILTER, LogFormat::Text)?;
+    let documents = match output.is_json().then(endings::documents).transpose() {
+        Ok(documents) => documents,
+        Err(error) => {
+            return log.end(Err(Failure::error(format!("cannot start a thread: {error}"))));
+        }
+    };
+    let outcome = work(arguments, shared, Endings::new(documents.clone())).await;
+    if let Some(documents) = documents {
+        documents.flush();
+    }
+    log.end(outcome)
+}
+
+async fn work(
+    arguments: WorkArguments,
+    shared: &SharedOptions,
+    endings: Endings,
+) -> Result<Exit, Failure> {
+    let url = broker(shared, |warning| tracing::warn!(target: LOG_TARGET, "{warning}"))?;
+    let command = CommandTemplate::parse(arguments.command).map_err(Failure::usage)?;
+    start::check(command.program()).map_err(Failure::usage)?;
+    let mut signals = ShutdownSignals::listen(HangUp::Ends)?;
+    let (command, endings) = (Arc::new(command), Arc::new(endings));
     let limits = Limits { grace: arguments.grace };
-    let (ended, mut endings) = mpsc::unbounded_channel();
     let mut worker = Worker::builder(&url)
         .shutdown_grace(arguments.grace)
-        .connect_wait(shared.timeout.unwrap_or(DEFAULT_TIMEOUT));
+        .connect_wait(shared.timeout.unwrap_or(DEFAULT_TIMEOUT))
+        .concurrency(start::places(concurrency(arguments.concurrency)))
+        .middleware(endings.clone());
     for name in &arguments.names {
-        let (command, ended) = (command.clone(), ended.clone());
-        worker = worker.register(CommandHandler { name: name.to_string(), command, limits, ended });
+        let (name, command) = (name.to_string(), command.clone());
+        worker = worker.register(CommandHandler { name, command, limits });
     }
-    drop(ended);
     for queue in &arguments.queues {
         worker = worker.queue(queue.as_str());
-    }
-    if let Some(concurrency) = arguments.concurrency {
-        worker = worker.concurrency(concurrency.get());
     }
     if let Some(instance) = arguments.instance {
         worker = worker.instance(instance);
     }
-    print_to_stderr(&format!("{} at {}", waits_for(&arguments.names), address(&url)));
-    let mut working = Box::pin(worker.build().run_until_signalled());
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut working => break outcome,
-            Some(ending) = endings.recv() => print(&ending, output),
-        }
+    let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
+    let (names, broker) = (names.join(", "), address(&url));
+    tracing::info!(target: LOG_TARGET, broker, "the worker waits for tasks of the name {names}");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel::<()>();
+    let working = worker.build().run_until(told(stopped), told(ended));
+    let outcome = tokio::select! {
+        outcome = working => outcome,
+        never = obey(&mut signals, &endings, arguments.grace, stop, end) => match never {},
     };
-    while let Ok(ending) = endings.try_recv() {
-        print(&ending, output);
-    }
-    log.flush();
     outcome.map(|()| Exit::Success).map_err(|error| match error {
         RunError::Connection(error) => failure(error),
         RunError::Setup(fault) => Failure::usage(fault),
@@ -105,9 +140,48 @@ pub(crate) async fn run(
     })
 }
 
-fn waits_for(names: &[TaskName]) -> String {
-    let names: Vec<String> = names.iter().map(|name| clean(name)).collect();
-    format!("the worker waits for tasks of the name {}", names.join(", "))
+/// Shuts the worker down at the first signal, and ends it at the second one.
+async fn obey(
+    signals: &mut ShutdownSignals,
+    endings: &Endings,
+    grace: Duration,
+    stop: oneshot::Sender<()>,
+    end: oneshot::Sender<()>,
+) -> Infallible {
+    let signal = signals.next().await;
+    let (running, grace) = (endings.running(), format!("{grace:?}"));
+    match running {
+        0 => tracing::info!(target: LOG_TARGET, signal, "a signal ends the worker"),
+        _ => tracing::info!(
+            target: LOG_TARGET,
+            signal,
+            running,
+            "a signal ends the worker, which waits up to {grace} for its commands; \
+             another signal ends it at once"
+        ),
+    }
+    // The worker may have just ended by itself; then nothing receives this.
+    let _ = stop.send(());
+    let signal = signals.second().await;
+    tracing::warn!(target: LOG_TARGET, signal, "a second signal ends the worker at once");
+    let _ = end.send(());
+    std::future::pending().await
+}
+
+/// Returns when the other side sends.
+async fn told(receiver: oneshot::Receiver<()>) {
+    if receiver.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// How many commands are wanted at once.
+fn concurrency(given: Option<NonZeroU32>) -> u32 {
+    let processors = || {
+        std::thread::available_parallelism()
+            .map_or(1, |number| u32::try_from(number.get()).unwrap_or(1))
+    };
+    given.map_or_else(processors, NonZeroU32::get)
 }
 
 fn address(url: &str) -> String {
@@ -119,7 +193,6 @@ struct CommandHandler {
     name: String,
     command: Arc<CommandTemplate>,
     limits: Limits,
-    ended: mpsc::UnboundedSender<Ending>,
 }
 
 impl Handler for CommandHandler {
@@ -128,48 +201,8 @@ impl Handler for CommandHandler {
     }
 
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure> {
-        let arguments = Arguments::of(&payload)?;
-        let command = self.command.fill(&arguments)?;
-        let (limits, ended) = (self.limits, self.ended.clone());
-        Ok(Run::future(async move {
-            let started = Instant::now();
-            let outcome = process::run(command, arguments.into_stdin(), &context, limits).await;
-            let error = outcome.as_ref().err();
-            // The receiver is gone when the worker ends. Then there is nobody to read the line.
-            let _ = ended.send(Ending {
-                id: context.id().to_owned(),
-                name: context.name().to_owned(),
-                attempt: context.attempt(),
-                run_ms: whole_ms(started.elapsed()),
-                error: error.map(|error| format!("{}: {}", error.kind(), error.message())),
-            });
-            outcome
-        }))
+        let command = self.command.fill(&payload)?;
+        let (limits, stdin) = (self.limits, payload.bytes().clone());
+        Ok(Run::future(async move { process::run(command, stdin, &context, limits).await }))
     }
-}
-
-/// The end of a command, for programs.
-#[derive(Serialize)]
-struct Ending {
-    id: String,
-    name: String,
-    attempt: u32,
-    run_ms: u64,
-    error: Option<String>,
-}
-
-/// Prints the end of a command. The tasks go on when nobody reads it.
-fn print(ending: &Ending, output: &mut Output) {
-    let _ = match output.format {
-        Format::Json => output.document(ending),
-        Format::Text => {
-            let (time, id, name) = (time_of_day(now_ms()), clean(&ending.id), clean(&ending.name));
-            let end = match &ending.error {
-                None => "succeeded".to_owned(),
-                Some(error) => format!("failed: {}", clean(error)),
-            };
-            let run_time = rough(ending.run_ms);
-            output.line(&format!("{time}  {id}  {name}  {end} after {run_time}"))
-        }
-    };
 }

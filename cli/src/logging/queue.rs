@@ -1,4 +1,4 @@
-//! The queue between the threads that log and stderr. One thread writes the lines, and no other
+//! The queue between the threads that make lines and stderr, or stdout. One thread writes the lines, and no other
 //! thread waits for it. A line that does not fit into the queue or cannot be written is dropped and
 //! counted. A later line says how many lines are missing.
 //!
@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// How long the end of the process waits for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The lines that wait to be written to stderr.
+/// The lines that wait to be written.
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -44,11 +44,12 @@ impl Queue {
     /// # Errors
     /// The operating system cannot start a thread.
     pub(crate) fn start(
+        to: BorrowedFd<'static>,
         lost_note: impl Fn(u64) -> Vec<u8> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = queue.clone();
-        let run = move || writer.run(&mut LineWriter::new(rustix::stdio::stderr()), lost_note);
+        let run = move || writer.run(&mut LineWriter::new(to), lost_note);
         std::thread::Builder::new().name("celeriac-log".to_owned()).spawn(run)?;
         Ok(queue)
     }

@@ -19,15 +19,15 @@ const CONNECTIONS: usize = 5_000;
 const LEVELS: [&str; 3] = ["info", "debug", "trace"];
 
 /// A descriptor that takes nothing.
-struct Unread {
-    name: &'static str,
-    writer: Stdio,
+pub(crate) struct Unread {
+    pub(crate) name: &'static str,
+    pub(crate) writer: Stdio,
     /// The other end of a pipe, which has to stay open.
-    _reader: Option<OwnedFd>,
+    pub(crate) _reader: Option<OwnedFd>,
 }
 
 /// All kinds of descriptors that take nothing.
-fn unread() -> Vec<Unread> {
+pub(crate) fn unread() -> Vec<Unread> {
     let full_device = File::options().write(true).open("/dev/full").expect("it is there");
     let read_only = File::open("/dev/null").expect("it is there");
     let (gone, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");

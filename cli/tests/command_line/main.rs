@@ -24,5 +24,6 @@ mod terminal;
 mod top;
 mod usage;
 mod work;
+mod work_faults;
 mod worker;
 mod workers;

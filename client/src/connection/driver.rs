@@ -21,6 +21,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// The time of an attempt that begins just before the wait for the first connection is over.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
 /// The longest pause that a broker can ask for when it closes the connection. After it the client
 /// tries again, even if the broker asked for more.
 pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -147,14 +150,16 @@ impl Driver {
         let give_up_at = self.options.connect_wait.map(super::deadline_after);
         loop {
             // An error is final at once where the options do not ask for more attempts.
-            match handshake::connect(&self.options, &self.session_id, &mut self.addresses).await {
+            let options = within_the_wait(&self.options, give_up_at);
+            let pause = pauses.next();
+            match handshake::connect(&options, &self.session_id, &mut self.addresses).await {
                 Ok(link) => {
                     let _ = opened.send(Ok(()));
                     return Ok(Some(link));
                 }
                 Err(error) => {
-                    let again =
-                        give_up_at.is_some_and(|at| Instant::now() < at) && !is_final(&error);
+                    let again = give_up_at.is_some_and(|at| Instant::now() + pause < at)
+                        && !is_final(&error);
                     if !again {
                         let _ = opened.send(Err(error.clone()));
                         return Err(error);
@@ -165,7 +170,7 @@ impl Driver {
             if opened.is_closed() {
                 return Ok(None);
             }
-            sleep(pauses.next()).await;
+            sleep(pause).await;
         }
     }
 
@@ -203,6 +208,17 @@ impl Driver {
             _ = asked_to_close(closing) => Ok(None),
         }
     }
+}
+
+/// The options for an attempt that ends when the wait for the first connection is over.
+fn within_the_wait(options: &ConnectionOptions, give_up_at: Option<Instant>) -> ConnectionOptions {
+    let mut options = options.clone();
+    if let Some(at) = give_up_at {
+        // Any broker that is there answers within the least time.
+        let left = at.saturating_duration_since(Instant::now()).max(ATTEMPT_MIN);
+        options.connect_timeout = options.connect_timeout.min(left);
+    }
+    options
 }
 
 /// Returns when a handle closes the connection, with the time that unanswered requests have then.

@@ -154,6 +154,7 @@ impl LeaseTable {
             {
                 // An execution that waits for the answer to a start checks this signal before it
                 // begins the handler.
+                delivered.signals.raise(Signal::HANDED_BACK);
                 delivered.signals.raise(Signal::DROP);
                 let release = Release { not_begun: !delivered.may_have_begun(), lost: false };
                 self.reports.push_end(report(&delivered.delivery, Report::Release(release)));
@@ -163,9 +164,12 @@ impl LeaseTable {
     }
 
     /// Forgets a lease: its handler is dropped, and nothing more is reported of it.
-    pub(super) fn lose(&mut self, lease: u64) {
+    pub(super) fn lose(&mut self, lease: u64, reason: Signal) {
         match self.held.remove(&lease) {
-            Some(Held::Running(delivered)) => delivered.signals.raise(Signal::DROP),
+            Some(Held::Running(delivered)) => {
+                delivered.signals.raise(reason);
+                delivered.signals.raise(Signal::DROP);
+            }
             Some(Held::Waiting) => self.waiting.retain(|waiting| waiting.lease() != lease),
             Some(Held::Reported) | None => {}
         }
@@ -176,6 +180,7 @@ impl LeaseTable {
     pub(super) fn lose_all(&mut self) {
         for (_, held) in self.held.drain() {
             if let Held::Running(delivered) = held {
+                delivered.signals.raise(Signal::LOST);
                 delivered.signals.raise(Signal::DROP);
             }
         }

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
+use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{CancelSignal, server_frame};
 use celeriac_worker::{Context, Middleware, TaskFailure, Worker, task};
 
-use crate::broker::{FakeBroker, delivery, run};
+use crate::broker::{FakeBroker, delivery, run, within};
 
 #[task]
 async fn fail(kind: String) -> Result<(), TaskFailure> {
@@ -16,6 +17,7 @@ async fn fail(kind: String) -> Result<(), TaskFailure> {
         "final" => Err(TaskFailure::fatal("Broken", "for good")),
         "panic" => panic!("wanted"),
         "hang" => std::future::pending().await,
+        "no room" => Err(TaskFailure::hand_back("System", "no room")),
         _ => Err(TaskFailure::new("Busy", "not now")),
     }
 }
@@ -54,7 +56,7 @@ impl Middleware for Notes {
     }
 
     fn after_drop(&self, context: &Context, _elapsed: Duration) {
-        self.note(context, "drop");
+        self.note(context, &format!("drop {:?}", context.dropped()));
     }
 
     fn after(&self, context: &Context, _elapsed: Duration) {
@@ -112,8 +114,48 @@ async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is()
     assert_eq!(session.words(1).await, ["7 release"]);
     assert_eq!(
         *lines.lock().expect("unpoisoned"),
-        ["a task-7 before", "a task-7 drop", "a task-7 after"]
+        ["a task-7 before", "a task-7 drop Some(Cancelled)", "a task-7 after"]
     );
+}
+
+#[tokio::test]
+async fn the_hook_of_a_dropped_run_knows_why_it_was_dropped() {
+    let broker = FakeBroker::start().await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::new(Notes { name: "a", lines: lines.clone() });
+    let mut worker = run(Worker::builder(broker.url())
+        .concurrency(1)
+        .register(fail)
+        .middleware(notes)
+        .shutdown_grace(Duration::ZERO));
+    let (mut session, _) = broker.welcome().await;
+    for (lease, (kind, reason)) in
+        (1..).zip([(SignalKind::TimeLimit, "TimeLimit"), (SignalKind::TakenBack, "Lost")])
+    {
+        session.deliver([delivery(lease, "fail", "[[\"hang\"], {}]")]).await;
+        session.reports(1).await;
+        let signal = CancelSignal { leases: vec![lease], kind: kind.into(), ..Default::default() };
+        session.push(server_frame::Body::CancelSignal(signal)).await;
+        let expected = format!("a task-{lease} drop Some({reason})");
+        within(async {
+            while !lines.lock().expect("unpoisoned").contains(&expected) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    // A task that the worker cannot run now is handed back, and no attempt is counted.
+    session.deliver([delivery(3, "fail", "[[\"no room\"], {}]")]).await;
+    let report = loop {
+        match session.reports(1).await.pop().expect("one").report {
+            Some(Report::Started(_)) => {}
+            report => break report,
+        }
+    };
+    assert!(matches!(report, Some(Report::Release(release)) if release.not_begun), "{report:?}");
+    let handed_back = "a task-3 drop Some(HandedBack)".to_owned();
+    assert!(lines.lock().expect("unpoisoned").contains(&handed_back));
+    worker.shut_down();
 }
 
 #[tokio::test]

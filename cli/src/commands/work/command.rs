@@ -3,9 +3,10 @@
 //! A placeholder is a word of its own, or the value of an option such as `--title={title}`. A word
 //! never goes through a shell, so the text of an argument cannot become a command.
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
+
 use celeriac_worker::{Payload, TaskFailure};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 /// A command with placeholders.
 #[derive(Debug, PartialEq)]
@@ -52,12 +53,25 @@ impl CommandTemplate {
         Ok(Self { program, words: words.map(Word::parse).collect() })
     }
 
+    /// The program that runs for every task.
+    pub(super) fn program(&self) -> &str {
+        &self.program
+    }
+
     /// Puts the arguments of a task into the places of the placeholders.
     ///
     /// # Errors
     /// The task lacks an argument. Another attempt would lack it too.
-    pub(super) fn fill(&self, arguments: &Arguments) -> Result<Command, TaskFailure> {
-        let words = self.words.iter().map(|word| word.fill(arguments));
+    pub(super) fn fill(&self, payload: &Payload<'_>) -> Result<Command, TaskFailure> {
+        // A command that reads its stdin alone gets any payload as it is.
+        let takes_single = |word: &Word| {
+            matches!(word.placeholder, Some(Placeholder::Positional(_) | Placeholder::Named(_)))
+        };
+        let arguments = match self.words.iter().any(takes_single) {
+            true => Arguments::of(payload)?,
+            false => Arguments::default(),
+        };
+        let words = self.words.iter().map(|word| word.fill(payload, &arguments));
         Ok(Command { program: self.program.clone(), arguments: words.collect::<Result<_, _>>()? })
     }
 }
@@ -75,24 +89,29 @@ impl Word {
         }
     }
 
-    fn fill(&self, arguments: &Arguments) -> Result<String, TaskFailure> {
+    fn fill(
+        &self,
+        payload: &Payload<'_>,
+        arguments: &Arguments<'_>,
+    ) -> Result<String, TaskFailure> {
         let Some(placeholder) = &self.placeholder else { return Ok(self.text.clone()) };
-        let missing = |what: String| TaskFailure::fatal("invalid_arguments", what);
         let value = match placeholder {
-            Placeholder::All => arguments.text()?.to_owned(),
-            Placeholder::Positional(place) => {
-                arguments.positional.get(*place).map(plain).ok_or_else(|| {
-                    missing(format!("the task has no positional argument {place}"))
-                })?
-            }
-            Placeholder::Named(name) => arguments
-                .named
-                .get(name)
-                .map(plain)
-                .ok_or_else(|| missing(format!("the task has no argument named {name}")))?,
+            Placeholder::All => std::str::from_utf8(payload.bytes())
+                .map_err(|_| invalid("the payload is not text; read it from stdin"))?
+                .to_owned(),
+            Placeholder::Positional(place) => match arguments.positional.get(*place) {
+                Some(value) => plain(value)?,
+                None => {
+                    return Err(invalid(format!("the task has no positional argument {place}")));
+                }
+            },
+            Placeholder::Named(name) => match arguments.named.get(name) {
+                Some(value) => plain(value)?,
+                None => return Err(invalid(format!("the task has no argument named {name}"))),
+            },
         };
         if value.contains('\0') {
-            return Err(missing("an argument of a command cannot hold a NUL character".to_owned()));
+            return Err(invalid("an argument of a command cannot hold a NUL character"));
         }
         Ok(format!("{}{value}", self.text))
     }
@@ -114,62 +133,56 @@ impl Placeholder {
     }
 }
 
-/// A value as a word of a command: a text without quotes, anything else as JSON.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
+/// A value as a word of a command: a text without quotes, anything else as the JSON that the
+/// producer wrote. A number keeps all of its digits.
+fn plain(value: &RawValue) -> Result<String, TaskFailure> {
+    let json = value.get();
+    match json.starts_with('"') {
+        true => serde_json::from_str(json)
+            .map_err(|error| invalid(format!("an argument is not Unicode text: {error}"))),
+        false => Ok(json.to_owned()),
     }
 }
 
-/// The arguments of a task.
-#[derive(Debug)]
-pub(super) struct Arguments {
-    payload: Bytes,
-    positional: Vec<Value>,
-    named: Map<String, Value>,
+/// The failure of a task whose arguments do not fit. Another attempt would have the same ones.
+fn invalid(what: impl Into<String>) -> TaskFailure {
+    TaskFailure::fatal("invalid_arguments", what)
 }
 
-impl Arguments {
-    /// Reads a payload. A payload that is not JSON goes to the command as it is, and has no single
-    /// arguments.
-    ///
-    /// # Errors
-    /// The payload is said to be JSON and is none.
-    pub(super) fn of(payload: &Payload<'_>) -> Result<Self, TaskFailure> {
-        let bytes = payload.bytes().clone();
+/// The single arguments of a task, each in the JSON of its producer.
+#[derive(Debug, Default)]
+struct Arguments<'a> {
+    positional: Vec<&'a RawValue>,
+    named: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'a> Arguments<'a> {
+    /// Reads a payload. One that is said to be no JSON has no single arguments.
+    fn of(payload: &'a Payload<'_>) -> Result<Self, TaskFailure> {
         let (positional, named) = match payload.content_type() {
-            "" | "application/json" => serde_json::from_slice(&bytes).map_err(|error| {
-                let message = format!("the payload is not [args, kwargs] in JSON: {error}");
-                TaskFailure::fatal("invalid_arguments", message)
-            })?,
-            _ => (Vec::new(), Map::new()),
+            "" | "application/json" => {
+                serde_json::from_slice(payload.bytes()).map_err(|error| {
+                    invalid(format!("the payload is not [args, kwargs] in JSON: {error}"))
+                })?
+            }
+            _ => Default::default(),
         };
-        Ok(Self { payload: bytes, positional, named })
-    }
-
-    fn text(&self) -> Result<&str, TaskFailure> {
-        std::str::from_utf8(&self.payload).map_err(|_| {
-            TaskFailure::fatal("invalid_arguments", "the payload is not text; read it from stdin")
-        })
-    }
-
-    /// The payload for the standard input of the command.
-    pub(super) fn into_stdin(self) -> Bytes {
-        self.payload
+        Ok(Self { positional, named })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn filled(words: &[&str], payload: &'static str) -> Result<Vec<String>, String> {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         let template = CommandTemplate::parse(words).expect("it has a program");
         let bytes = Bytes::from_static(payload.as_bytes());
-        let arguments = Arguments::of(&Payload::new(&bytes, "")).map_err(message)?;
-        template.fill(&arguments).map(|command| command.arguments).map_err(message)
+        let filled = template.fill(&Payload::new(&bytes, ""));
+        filled.map(|command| command.arguments).map_err(message)
     }
 
     fn message(failure: TaskFailure) -> String {
@@ -181,7 +194,7 @@ mod tests {
     #[test]
     fn placeholders_take_all_one_or_a_named_argument() {
         let words = ["run", "{}", "{0}", "{1}", "{title}", "--deep={deep}", "-x={0}"];
-        let expected = [PAYLOAD, "Dyna mite", "3", "a\"b", "--deep={\"x\":null}", "-x=Dyna mite"];
+        let expected = [PAYLOAD, "Dyna mite", "3", "a\"b", "--deep={\"x\": null}", "-x=Dyna mite"];
         assert_eq!(filled(&words, PAYLOAD).expect("all are there"), expected);
     }
 
@@ -196,10 +209,34 @@ mod tests {
         let lacks = |word| filled(&["run", word], "[[], {}]").expect_err("it is not there");
         assert_eq!(lacks("{0}"), "invalid_arguments: the task has no positional argument 0");
         assert_eq!(lacks("{title}"), "invalid_arguments: the task has no argument named title");
-        let wrong = filled(&["run"], "{}").expect_err("no arguments");
+        let wrong = filled(&["run", "{0}"], "{}").expect_err("no arguments");
         assert!(wrong.starts_with("invalid_arguments: the payload is not [args, kwargs]"));
         let nul = filled(&["run", "{0}"], r#"[["\u0000"], {}]"#).expect_err("no word has a NUL");
         assert!(nul.contains("NUL"), "{nul}");
+    }
+
+    #[test]
+    fn a_number_keeps_the_digits_of_its_producer() {
+        const NUMBERS: [&str; 4] =
+            ["12345678901234567890123456789", "0.10000000000000000555", "1e400", "-0.0"];
+        let payload: &'static str = Box::leak(
+            format!("[[{}], {{\"n\": {}}}]", NUMBERS.join(","), NUMBERS[0]).into_boxed_str(),
+        );
+        let words = filled(&["run", "{0}", "{1}", "{2}", "{3}", "{n}"], payload);
+        assert_eq!(words.expect("all are there"), [&NUMBERS[..], &NUMBERS[..1]].concat());
+    }
+
+    #[test]
+    fn only_what_a_placeholder_takes_has_to_be_readable() {
+        let deep: &'static str =
+            Box::leak(format!("[[{}{}], {{}}]", "[".repeat(500), "]".repeat(500)).into_boxed_str());
+        for payload in [r#"[["\ud800", 1], {}]"#, "[[1e400, 1], {}]", deep, "not JSON", "{}"] {
+            assert_eq!(filled(&["run", "{}"], payload).expect("a text"), [payload]);
+            assert!(filled(&["run", "-x"], payload).is_ok(), "{payload}");
+        }
+        assert_eq!(filled(&["run", "{1}"], r#"[["\ud800", 1], {}]"#).expect("it is there"), ["1"]);
+        let broken = filled(&["run", "{0}"], r#"[["\ud800", 1], {}]"#).expect_err("no text");
+        assert!(broken.starts_with("invalid_arguments: an argument is not Unicode"), "{broken}");
     }
 
     #[test]

@@ -2,19 +2,23 @@
 //! result. A process group of its own holds the command and everything that it starts, so that a
 //! cancel or the end of the worker reaches all of them.
 
-use std::process::{ExitStatus, Stdio};
+use std::convert::Infallible;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac_worker::{Context, TaskFailure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde_json::value::RawValue;
 use std::os::unix::process::ExitStatusExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
+use super::STDERR_TARGET;
 use super::command::Command;
+use super::lines::Lines;
+use super::start::{Started, start};
 
 /// The longest output that is read, so that a command cannot fill the memory. The broker has a
 /// lower limit for results.
@@ -24,6 +28,11 @@ const ERROR_BYTES_MAX: usize = 8 * 1024;
 /// How long the output is read after the end of the command. A process that the command left in the
 /// background may hold it open.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the worker looks whether the processes that a stopped command left behind have ended.
+const GROUP_INTERVAL: Duration = Duration::from_millis(50);
+/// The exit codes EX_USAGE and EX_DATAERR of `sysexits.h`: the arguments are wrong, and another
+/// attempt would have the same ones.
+const NEVER_AGAIN: [i32; 2] = [64, 65];
 
 /// How a command is ended.
 #[derive(Debug, Clone, Copy)]
@@ -42,80 +51,78 @@ pub(super) async fn run(
     context: &Context,
     limits: Limits,
 ) -> Result<Bytes, TaskFailure> {
-    let mut child = spawn(&command, context)?;
+    let Started { mut child, mut progress } = start(&command, context).await?;
     let mut group = ProcessGroup::of(&child);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut output = CommandOutput::default();
-    let reading = output.exchange(stdin, pipes);
-    let status = wait(&mut child, &group, reading, context, limits).await;
+    let status = {
+        let reading = output.exchange(stdin, pipes, context.id());
+        let following = progress.follow(context);
+        wait(&mut child, &group, (reading, following), context, limits).await
+    };
     let status = status.map_err(|error| {
         TaskFailure::new("command", format!("cannot wait for {}: {error}", command.program))
     })?;
     group.has_ended();
+    progress.finish(context);
     output.into_result(status)
 }
 
-fn spawn(command: &Command, context: &Context) -> Result<Child, TaskFailure> {
-    tokio::process::Command::new(&command.program)
-        .args(&command.arguments)
-        .env("CELERIAC_TASK_ID", context.id())
-        .env("CELERIAC_TASK_NAME", context.name())
-        .env("CELERIAC_TASK_QUEUE", context.queue())
-        .env("CELERIAC_TASK_ATTEMPT", context.attempt().to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            TaskFailure::new("command", format!("cannot start {}: {error}", command.program))
-        })
-}
-
 /// Waits for the end of the command and of its output. A cancel, or the soft time limit, sends
-/// SIGTERM, and SIGKILL follows after the grace.
+/// SIGTERM, and SIGKILL follows after the grace, also for what the command has left behind.
 async fn wait(
     child: &mut Child,
     group: &ProcessGroup,
-    reading: impl Future<Output = ()>,
+    (reading, following): (impl Future<Output = ()>, impl Future<Output = Infallible>),
     context: &Context,
     limits: Limits,
 ) -> std::io::Result<ExitStatus> {
-    tokio::pin!(reading);
     let told_to_stop = async {
         tokio::select! {
             () = context.cancelled() => {}
             () = context.soft_limit() => {}
         }
     };
-    tokio::pin!(told_to_stop);
-    let (mut is_read, mut is_told, mut kill_at) = (false, false, None);
+    tokio::pin!(reading, following, told_to_stop);
+    let (mut is_read, mut ended, mut is_told, mut kill_at) = (false, None, false, None);
     let status = loop {
-        let kill = async {
-            match kill_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        // A command that ends by itself may leave processes behind.
+        match ended {
+            Some(status) if kill_at.is_none() || !group.is_alive() => break status,
+            _ => {}
+        }
         tokio::select! {
-            status = child.wait() => break status?,
+            status = child.wait(), if ended.is_none() => ended = Some(status?),
             () = &mut reading, if !is_read => is_read = true,
+            never = &mut following => match never {},
             () = &mut told_to_stop, if !is_told => {
                 is_told = true;
                 kill_at = Some(Instant::now() + limits.grace);
                 group.signal(Signal::TERM);
             }
-            () = kill => {
+            () = reached(kill_at) => {
                 kill_at = None;
                 group.signal(Signal::KILL);
             }
+            () = tokio::time::sleep(GROUP_INTERVAL), if ended.is_some() => {}
         }
     };
+    if is_told {
+        // Of processes that nobody here may see.
+        group.signal(Signal::KILL);
+    }
     if !is_read {
         let _ = tokio::time::timeout(OUTPUT_PATIENCE, reading).await;
     }
     Ok(status)
+}
+
+/// Returns at this moment; never without one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The process group of a command. When this value is dropped before the command has ended, the
@@ -134,9 +141,30 @@ impl ProcessGroup {
         }
     }
 
+    /// Whether any process of the group still runs. One that has ended may stay in the group for
+    /// long: its parent has ended too, and the first process of a container may never collect it.
+    fn is_alive(&self) -> bool {
+        let Some(group) = self.0 else { return false };
+        let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+        test_kill_process_group(group).is_ok()
+            && processes
+                .flatten()
+                .filter_map(|process| std::fs::read(process.path().join("stat")).ok())
+                .any(|stat| runs_in(&String::from_utf8_lossy(&stat), group))
+    }
+
     fn has_ended(&mut self) {
         self.0 = None;
     }
+}
+
+/// Whether this line of `/proc/*/stat` is that of a running process of the group. The name of the
+/// program, in parentheses, may hold anything.
+fn runs_in(stat: &str, group: Pid) -> bool {
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut fields = fields.split_whitespace();
+    let (state, of_group) = (fields.next(), fields.nth(1));
+    !matches!(state, Some("Z" | "X")) && of_group == Some(&group.as_raw_nonzero().to_string())
 }
 
 impl Drop for ProcessGroup {
@@ -159,6 +187,7 @@ impl CommandOutput {
         &mut self,
         input: Bytes,
         (stdin, stdout, stderr): (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>),
+        id: &str,
     ) {
         let feed = async {
             if let Some(mut stdin) = stdin {
@@ -166,7 +195,8 @@ impl CommandOutput {
                 let _ = stdin.write_all(&input).await;
             }
         };
-        tokio::join!(feed, read_all(stdout, &mut self.stdout), read_end(stderr, &mut self.stderr));
+        let errors = read_end(stderr, id, &mut self.stderr);
+        tokio::join!(feed, read_all(stdout, &mut self.stdout), errors);
     }
 
     fn into_result(self, status: ExitStatus) -> Result<Bytes, TaskFailure> {
@@ -196,12 +226,16 @@ impl CommandOutput {
             Some(line) => format!("{ended}: {}", line.trim()),
             None => ended,
         };
-        TaskFailure::new("command", message).with_traceback(stderr.trim_end())
+        let failure = TaskFailure::new("command", message).with_traceback(stderr.trim_end());
+        match status.code().is_some_and(|code| NEVER_AGAIN.contains(&code)) {
+            true => failure.without_retry(),
+            false => failure,
+        }
     }
 }
 
 /// The output as JSON: unchanged if it is JSON, else as a string. Nothing at all is null.
-fn as_json(text: &str) -> Bytes {
+pub(super) fn as_json(text: &str) -> Bytes {
     if text.is_empty() {
         return Bytes::from_static(b"null");
     }
@@ -221,17 +255,18 @@ async fn read_all(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     .await;
 }
 
-/// Passes stderr on to that of this process, and keeps its end.
-async fn read_end(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+/// Passes the lines of stderr on to the log, and keeps the end.
+async fn read_end(source: Option<impl AsyncRead + Unpin>, id: &str, kept: &mut Vec<u8>) {
+    let mut lines = Lines::new(ERROR_BYTES_MAX);
+    let log = |line: &str| tracing::info!(target: STDERR_TARGET, id, "{line}");
     read(source, |bytes| {
-        use std::io::Write;
-        // Nobody may read stderr. The command must go on.
-        let _ = std::io::stderr().write_all(bytes);
+        lines.take(bytes, log);
         kept.extend_from_slice(bytes);
         let over = kept.len().saturating_sub(ERROR_BYTES_MAX);
         kept.drain(..over);
     })
     .await;
+    lines.end(log);
 }
 
 async fn read(source: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
@@ -272,6 +307,10 @@ mod tests {
         assert_eq!((failure.kind(), failure.message()), ("command", "exit code 3: no such song"));
         assert_eq!(failure.traceback(), "first\nno such song");
         assert!(failure.is_retryable());
+        for (code, is_retryable) in [(64, false), (65, false), (66, true), (75, true)] {
+            let failure = ran(&format!("exit {code}"), b"").await.expect_err("it fails");
+            assert_eq!(failure.is_retryable(), is_retryable, "{code}");
+        }
         let killed = ran("kill -9 $$", b"").await.expect_err("it is killed");
         assert_eq!(killed.message(), "ended by signal 9");
         let not_text = ran("printf '\\377'", b"").await.expect_err("not text");
@@ -291,6 +330,15 @@ mod tests {
     #[tokio::test]
     async fn what_the_command_leaves_in_the_background_does_not_hold_up_its_end() {
         assert_eq!(ran("sleep 30 & echo 1", b"").await.expect("it succeeds"), "1");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_count_for_its_group() {
+        let group = Pid::from_raw(42).expect("a number");
+        assert!(runs_in("7 (a) b) S 1 42 42 0", group));
+        assert!(!runs_in("7 (sh) Z 1 42 42 0", group));
+        assert!(!runs_in("7 (42 42) S 42 41 42 0", group));
+        assert!(!runs_in("", group));
     }
 
     #[tokio::test]
