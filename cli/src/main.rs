@@ -124,7 +124,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
         Command::Completions(completions) => {
-            completions::run(&completions, Arguments::command(), output)
+            completions::run(&completions, Arguments::command(), shared, output)
         }
     }
 }

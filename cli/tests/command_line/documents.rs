@@ -204,6 +204,19 @@ fn a_command_with_a_placeholder_is_a_worker_without_code() {
     assert_eq!(reader.type_one(submit), "[\"Dynamite\", [[\"Dynamite\"], {}]]\n");
 }
 
+#[test]
+fn the_scripts_for_shells_are_written_where_the_page_says() {
+    let mut reader = Reader::operator();
+    for typed in commands(&blocks_of("scripts_for_shells").concat()) {
+        let file = typed.command.rsplit_once(' ').expect("it names a file").1;
+        let file = reader.system(file);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a new folder");
+        reader.type_one(typed.command);
+        let script = fs::read_to_string(&file).expect("it was written");
+        assert!(script.contains("celeriac completions --values"), "{}", file.display());
+    }
+}
+
 fn write_program(path: &Path, text: &str) {
     fs::write(path, text).expect("a new file");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");

@@ -3,6 +3,7 @@
 
 mod backup;
 mod broker;
+mod completions;
 mod dead;
 mod documents;
 mod door;

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::process::{CommandOutput, celeriac, finish, within_deadline};
+use crate::process::{CommandOutput, finish, program, within_deadline};
 
 /// The port of the documents.
 const PORT: &str = "23537";
@@ -119,18 +119,8 @@ impl Reader {
 
     /// A shell that runs the command. It does not start here.
     pub(super) fn shell(&self, command: &str) -> Command {
-        let binary = Path::new(env!("CARGO_BIN_EXE_celeriac"));
-        let path = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{path}", binary.parent().expect("a folder").display());
-        let mut shell = Command::new("sh");
-        // The environment of the tests' other commands has none of our variables.
-        for (name, value) in celeriac(&[]).get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.args(["-euc", command]).current_dir(self.folder()).env("PATH", path);
+        let mut shell = program("sh");
+        shell.args(["-euc", command]).current_dir(self.folder());
         shell.env("CELERIAC_LISTEN", self.address()).env("CELERIAC_URL", self.address());
         shell
     }
