@@ -25,6 +25,7 @@ use crate::printable::clean;
 use crate::time::{now_ms, parse_span, rough, time_of_day, whole_ms};
 
 mod command;
+mod first_process;
 mod process;
 
 /// The arguments of `work`.
@@ -63,6 +64,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    first_process::stand_in().await?;
     let url = broker(shared)?;
     let command = Arc::new(CommandTemplate::parse(arguments.command).map_err(Failure::usage)?);
     // The worker warns when it loses the broker, and when it has it again.
