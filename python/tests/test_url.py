@@ -86,6 +86,12 @@ def test_the_environment_names_the_broker(tmp_path: Path) -> None:
     assert broker_url(None, {"CELERIAC_TOKEN": "a@b/c"}).token == "a@b/c"
 
 
+def test_an_empty_variable_counts_as_not_set() -> None:
+    variables = {"CELERIAC_URL": "", "CELERIAC_TOKEN_FILE": "", "CELERIAC_TOKEN": "t"}
+    assert broker_url(None, variables) == BrokerUrl("127.0.0.1", 23537, "t")
+    assert broker_url(None, {**variables, "CELERIAC_TOKEN": ""}).token == ""
+
+
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
@@ -97,6 +103,10 @@ def test_the_environment_names_the_broker(tmp_path: Path) -> None:
         ({"CELERIAC_TOKEN_FILE": "/"}, "cannot be read"),
         ({"CELERIAC_TOKEN_FILE": "/dev/zero"}, "CELERIAC_TOKEN_FILE"),
         ({"CELERIAC_TOKEN_FILE": "s3cret\0"}, "cannot be read"),
+        # Python has bytes that are not UTF-8 like this.
+        ({"CELERIAC_URL": "s3cr\udcff"}, "the variable CELERIAC_URL is not UTF-8 text"),
+        ({"CELERIAC_TOKEN": "s3cr\udcff"}, "the variable CELERIAC_TOKEN is not UTF-8 text"),
+        ({"CELERIAC_TOKEN_FILE": "s3cr\udcff"}, "variable CELERIAC_TOKEN_FILE is not UTF-8 text"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variables: dict[str, str], reason: str) -> None:
