@@ -19,6 +19,7 @@ mod results;
 mod secrets;
 mod settings;
 mod signals;
+mod split_debug;
 mod terminal;
 mod top;
 mod usage;
