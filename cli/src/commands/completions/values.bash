@@ -20,7 +20,8 @@ _celeriac_values() {
     COMPREPLY=("${values[@]}")
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
+# Since version 4.4 bash can keep the order: the newest tasks come first.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)); then
     complete -F _celeriac_values -o nosort -o bashdefault -o default celeriac
 else
     complete -F _celeriac_values -o bashdefault -o default celeriac

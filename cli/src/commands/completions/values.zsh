@@ -1,8 +1,8 @@
 # Ids, queues and workers, which the broker knows; for any other value, what zsh does by default.
 _celeriac_values() {
-    local -a values=("${(@f)$(celeriac completions --values -- "${celeriac_words[@]}" 2>/dev/null)}")
-    if [[ -n "${values[*]}" ]]; then
-        compadd -V celeriac -- "${values[@]}"
+    local values="$(celeriac completions --values -- "${celeriac_words[@]}" 2>/dev/null)"
+    if [[ -n "$values" ]]; then
+        compadd -V celeriac -- "${(@f)values}"
     else
         _default "$@"
     fi
