@@ -53,12 +53,12 @@ pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
 /// The failure for a connection that could not be made, with what else answers at the address.
 async fn explain(address: &str, error: Error) -> Failure {
     // Only what answers, but not as a broker, is worth another look.
-    if !matches!(error, Error::Handshake { code: ErrorCode::Unspecified, .. }) {
+    let Error::Handshake { code: ErrorCode::Unspecified, message, .. } = &error else {
         return failure(error);
-    }
+    };
     match probe(address).await {
         Some(server) => not_a_broker(address, server),
-        None => failure(error),
+        None => Failure::new(Exit::Unreachable, format!("{address}: {message}; check the address")),
     }
 }
 
@@ -173,6 +173,8 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::TaskRevoked { .. } => Exit::Revoked,
         Error::Url(_) | Error::Encode(_) => Exit::Usage,
         Error::Handshake { code: ErrorCode::Unauthenticated, .. } => Exit::Token,
+        // Another program answers at the address.
+        Error::Handshake { code: ErrorCode::Unspecified, .. } => Exit::Unreachable,
         Error::Handshake { retryable: true, .. } => Exit::Later,
         Error::Refused { code, retryable, .. } => match refused(*code) {
             Exit::Error if *retryable => Exit::Later,

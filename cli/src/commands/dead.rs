@@ -178,6 +178,7 @@ async fn finish(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     client.close().await;
+    output.outlive_reader();
     match output.format {
         Format::Json => output.document(&Document { outcome, count })?,
         Format::Text => output.line(&format!("{count} {outcome}"))?,

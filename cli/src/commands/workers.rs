@@ -136,6 +136,7 @@ async fn order(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     let client = connect(shared).await?;
     let workers = connected(&client, &arguments.instances).await?;
     client.order_workers(&arguments.instances, order).await.map_err(failure)?;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::process::{Broker, documents, finish, run, within_deadline};
+use crate::process::{Broker, documents, finish, program, run, within_deadline};
 use tempfile::TempDir;
 
 fn started() -> (Broker, TempDir) {
@@ -67,6 +67,39 @@ fn an_address_needs_no_scheme_and_another_server_is_recognised() {
         assert_eq!(refused.code, Some(3), "{refused:?}");
         assert!(refused.stderr.contains(&format!("{address} is {name}")), "{refused:?}");
     }
+}
+
+#[test]
+fn a_server_of_another_protocol_is_named_and_gives_the_same_code_to_every_command() {
+    for (greeting, name) in [
+        (&b"SSH-2.0-OpenSSH_9.9\r\n"[..], "the program that answers speaks SSH"),
+        (b"-ERR unknown command\r\n", "the program that answers is no Celeriac broker"),
+        (b"\xde\xad\xbe\xef\xde\xad", "the program that answers is no Celeriac broker"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
+    ] {
+        let address = server_that_greets(greeting);
+        for command in [&["queues"][..], &["work", "--name", "n", "--", "true"]] {
+            let shared = ["--url", &address, "--timeout", "2s"];
+            let refused = run(&[&shared, command].concat());
+            assert_eq!(refused.code, Some(3), "{refused:?}");
+            assert!(refused.stderr.contains(name), "{refused:?}");
+            assert!(!refused.stderr.contains("did not accept"), "{refused:?}");
+        }
+    }
+}
+
+/// The address of a server that says this to every client, and nothing more.
+fn server_that_greets(greeting: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("accepted");
+            connection.write_all(greeting).expect("sent");
+            std::mem::forget(connection);
+        }
+    });
+    address
 }
 
 /// A broker that is slow to take clients answers another protocol at once.
@@ -159,42 +192,18 @@ fn the_arguments_of_a_task_can_be_seen() {
 }
 
 #[test]
-fn the_tasks_of_a_file_are_submitted_line_by_line() {
-    let (broker, data) = started();
-    let lines: String = (0..2_500)
-        .map(|number| format!("{{\"id\": \"{number}\", \"args\": [{number}]}}\n"))
-        .collect();
-    let file = data.path().join("tasks.jsonl");
-    let other = "{\"name\": \"m\", \"queue\": \"other\", \"tags\": [\"b\"]}";
-    std::fs::write(&file, format!("{lines}\n{other}\n")).expect("written");
-    let mut submit = broker.command(&["submit", "n", "--queue", "songs", "--tag", "a", "--lines"]);
-    let submitted = finish(submit.arg(&file), "");
-    assert_eq!(submitted.stdout, "2501 submitted, 0 refused\n", "{submitted:?}");
-    let document = &documents(&broker.run(&["show", "2499", "--json"]).stdout)[0];
-    assert_eq!(document["payload"], serde_json::json!([[2499], {}]));
-    let others = documents(&broker.run(&["tasks", "--json", "--queue", "other"]).stdout);
-    assert_eq!(others[0]["name"], "m", "{others:?}");
-    assert_eq!(others[0]["tags"], serde_json::json!(["a", "b"]));
-
-    let wrong = "{\"id\": \"x\"}\n{\"idd\": \"y\"}\n";
-    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), wrong);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("line 2: unknown field `idd`"), "{refused:?}");
-    assert!(refused.stderr.contains("before it that were submitted: 1"), "{refused:?}");
-    assert_eq!(broker.run(&["status", "x"]).code, Some(0));
-    // A line is submitted although no other follows yet.
-    let mut submit = broker.command(&["submit", "n", "--json", "--lines", "-"]);
-    let mut submit = submit.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
-    let mut stdin = submit.stdin.take().expect("piped");
-    stdin.write_all(b"{\"id\": \"slow\"}\n").expect("written");
-    submit.stdout.take().expect("piped").read_exact(&mut [0; 10]).expect("it is accepted");
-    drop(stdin);
-    assert_eq!(submit.wait().expect("it ends").code(), Some(0));
-    let full = "{\"id\": \"y\", \"priority\": 10}\n";
-    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), full);
-    assert_eq!((refused.code, refused.stdout.lines().count()), (Some(2), 1), "{refused:?}");
-    let no_name = finish(&mut broker.command(&["submit", "--lines", "-"]), "{}\n");
-    assert!(no_name.stderr.contains("line 1: the task has no name"), "{no_name:?}");
+fn a_limit_of_open_files_that_is_too_low_is_named() {
+    let (work, serve) = (["work", "--name", "n", "--", "true"], ["serve", "--data", "d"]);
+    for arguments in [&["queues"][..], &work, &["top", "--once"], &["check", "d"], &serve] {
+        for limit in ["6", "7", "9"] {
+            let script = format!("ulimit -n {limit}; exec celeriac \"$@\"");
+            let refused =
+                finish(program("sh").args(["-c", &script, "celeriac"]).args(arguments), "");
+            assert_eq!(refused.code, Some(1), "{refused:?}");
+            let limit = format!("celeriac: this process may have {limit} files open");
+            assert!(refused.stderr.starts_with(&limit), "{refused:?}");
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
+mod lines;
 mod listing;
 mod log;
 mod log_lines;

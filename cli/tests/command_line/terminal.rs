@@ -196,3 +196,14 @@ fn top_on_a_small_screen_scrolls_and_filters() {
     let filtered = shown.rsplit("/-2_").next().expect("a frame");
     assert!(filtered.contains("queue-27") && !filtered.contains("queue-26"), "{filtered:?}");
 }
+
+#[test]
+fn top_fills_the_highest_terminal() {
+    let (broker, _data) = started();
+    let mut terminal = Terminal::open_with_size(broker.command(&["top"]), 80, u16::MAX);
+    terminal.wait_for("QUEUE");
+    terminal.press("q");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, Some(0));
+    assert!(!seen.contains("panicked"), "{}", &seen[seen.len().saturating_sub(500)..]);
+}

@@ -154,6 +154,7 @@ pub(super) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     match subcommand {
         QueuesSubcommand::Pause(PauseArguments { which, create }) => {
             let missing = if create { Missing::Created } else { Missing::Refused };

@@ -115,11 +115,22 @@ pub(super) struct Header {
     value: String,
 }
 
+impl Header {
+    /// A key and a value.
+    ///
+    /// # Errors
+    /// The key is empty.
+    pub(super) fn new(key: String, value: String) -> Result<Self, String> {
+        match key.is_empty() {
+            true => Err("the key of a header must not be empty".to_owned()),
+            false => Ok(Self { key, value }),
+        }
+    }
+}
+
 fn parse_header(text: &str) -> Result<Header, String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => {
-            Ok(Header { key: key.to_owned(), value: value.to_owned() })
-        }
+        Some((key, value)) if !key.is_empty() => Header::new(key.to_owned(), value.to_owned()),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
     }
 }
