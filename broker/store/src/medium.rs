@@ -133,11 +133,16 @@ impl Room {
         self.free_bytes + self.reusable_bytes
     }
 
-    /// Whether fewer bytes are usable than the reserve, or than 5 % of the disk; of a large disk no
-    /// more than 16 reserves are required.
+    /// Whether fewer bytes are usable than are needed.
     pub(crate) fn is_low(self, reserve_bytes: u64) -> bool {
+        self.usable_bytes() < self.needed_bytes(reserve_bytes)
+    }
+
+    /// The bytes that have to be usable: the reserve, or 5 % of the disk; of a large disk no more
+    /// than 16 reserves.
+    pub(crate) fn needed_bytes(self, reserve_bytes: u64) -> u64 {
         let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
-        self.usable_bytes() < reserve_bytes.max(share)
+        reserve_bytes.max(share)
     }
 }
 

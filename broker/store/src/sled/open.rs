@@ -28,13 +28,13 @@ impl Store {
         config: StoreConfig,
         load: &mut dyn FnMut(Record),
     ) -> Result<(Self, Marks), Error> {
-        let medium = SledMedium::open(&folder)?;
+        let medium = SledMedium::open(&folder).map_err(Error::of_start)?;
         let (witness, path) = (medium.log.clone(), medium.folder.path().to_owned());
         // Bytes that cannot be read at the moment look like damage to sled.
         Self::over(Box::new(medium), config, load).map_err(|error| {
             match (error, witness.read_failure()) {
                 (Error::Damaged { .. }, Some(source)) => unreadable(&path)(source),
-                (error, _) => error,
+                (error, _) => error.of_start(),
             }
         })
     }
