@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rustix::stdio::{stderr, stdout};
@@ -166,6 +166,10 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         let _ = write_all(stderr(), help_of_group().to_string().as_bytes());
         return Exit::Usage.into();
     }
+    if let Some(tip) = command_of_a_group(error) {
+        print_to_stderr(&clean(&tip));
+        return Exit::Usage.into();
+    }
     if error.use_stderr() {
         let text = environment::text_of(error, Arguments::command());
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
@@ -187,6 +191,22 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         // A reader that closed stdout is no failure.
         Ok(()) | Err(Failure::ReaderGone) => Exit::Success.into(),
     }
+}
+
+/// The sentence for a command that only groups of commands have, such as `purge`.
+fn command_of_a_group(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let command = Arguments::command();
+    if command.find_subcommand(word).is_some() {
+        return None;
+    }
+    let groups = command.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
+    let full: Vec<String> =
+        groups.map(|group| format!("`celeriac {} {word}`", group.get_name())).collect();
+    let is_known = !full.is_empty();
+    is_known.then(|| format!("there is no command `{word}`; did you mean {}?", full.join(" or ")))
 }
 
 /// The short help of the program, or of the command whose subcommand is missing.

@@ -20,9 +20,14 @@ use crate::task_list::{ListOptions, TaskOrder, print_list};
 
 /// The arguments of `dead`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DeadArguments {
     #[command(subcommand)]
-    subcommand: DeadSubcommand,
+    subcommand: Option<DeadSubcommand>,
+
+    // Without a subcommand the dead tasks are listed.
+    #[command(flatten)]
+    list: ListArguments,
 }
 
 #[derive(Subcommand)]
@@ -103,7 +108,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    match arguments.subcommand {
+    match arguments.subcommand.unwrap_or(DeadSubcommand::List(arguments.list)) {
         DeadSubcommand::List(arguments) => {
             let client = connect(shared).await?;
             let filter = arguments.filter.to_client().state(State::Failure);

@@ -207,6 +207,71 @@ fn a_limit_of_open_files_that_is_too_low_is_named() {
 }
 
 #[test]
+fn a_refusal_says_what_to_do() {
+    let (broker, _data) = started();
+    for (arguments, code, sentence) in [
+        (
+            &["purge", "q"][..],
+            2,
+            "there is no command `purge`; did you mean `celeriac queues purge`?",
+        ),
+        (
+            &["resume", "q"],
+            2,
+            "did you mean `celeriac queues resume` or `celeriac workers resume`?",
+        ),
+        (&["serve"], 2, "data is missing: give --data DIR, as in `celeriac serve --data ./data`"),
+        (
+            &["submit", "n", "--args", "[a]"],
+            2,
+            "it is `[a]` and has to be a JSON array, such as '[",
+        ),
+        (&["tasks", "--limit", "0"], 2, "`0` is not a whole number from 1 on"),
+        (
+            &["queues", "--url", "127.0.0.1:1"],
+            3,
+            "; start one with `celeriac serve --data DIR`, or",
+        ),
+        (&["serve", "--data", "d", "--config", "/dev/zero"], 2, "it is longer than 1 MiB"),
+    ] {
+        let refused = broker.run(arguments);
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        assert!(refused.stderr.contains(sentence), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_listing_that_leaves_tasks_out_says_so_beside_the_listing() {
+    let (broker, _data) = started();
+    for _ in 0..3 {
+        assert_eq!(broker.run(&["submit", "n"]).code, Some(0));
+    }
+    for sort in ["newest", "none"] {
+        let listed = broker.run(&["tasks", "--limit", "2", "--sort", sort]);
+        assert_eq!((listed.code, listed.stdout.lines().count()), (Some(0), 3), "{listed:?}");
+        let more = "celeriac: there are more tasks: --limit COUNT or --all shows them\n";
+        assert_eq!(listed.stderr, more);
+    }
+}
+
+#[test]
+fn a_queue_is_listed_with_its_settings_and_says_why_it_stays() {
+    let (broker, _data) = started();
+    let set = ["queues", "set", "songs", "--bytes-max", "1MiB", "--expires", "2h"];
+    assert_eq!(broker.run(&set).code, Some(0));
+    let shown = broker.run(&["queues", "songs"]).stdout;
+    for line in ["queue       songs", "tasks max   none", "bytes max   1048576", "expires     2h"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let both = broker.run(&["queues", "songs", "nope"]);
+    assert_eq!((both.code, both.stdout.lines().count()), (Some(4), 2), "{both:?}");
+    let deleted = broker.run(&["queues", "delete", "default", "--yes"]);
+    assert!(deleted.stdout.ends_with("default is still listed: this queue always exists\n"));
+    assert_eq!(broker.run(&["dead"]).code, Some(0));
+    assert_eq!(broker.run(&["workers", "nobody"]).stderr, "celeriac: no worker nobody\n");
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
     let mut help = crate::process::celeriac(&["--help"]);
@@ -220,6 +285,9 @@ fn a_wrong_token_and_a_refusal_for_now_have_their_own_exit_codes() {
     let mut serve = crate::process::celeriac(&["serve", "--listen", "127.0.0.1:0", "--data"]);
     serve.arg(data.path()).args(["--log", "error"]).env("CELERIAC_TOKEN", "s3cret");
     let broker = Broker::ready(serve);
+    let none = broker.run(&["queues"]);
+    assert_eq!(none.code, Some(8), "{none:?}");
+    assert!(none.stderr.contains("none was given: use --token-file FILE"), "{none:?}");
     let wrong = finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "guess"), "");
     assert_eq!(wrong.code, Some(8), "{wrong:?}");
     let with_token =
@@ -228,15 +296,14 @@ fn a_wrong_token_and_a_refusal_for_now_have_their_own_exit_codes() {
     assert_eq!(with_token(&["submit", "n", "--queue", "q"]).code, Some(0));
     let full = with_token(&["submit", "n", "--queue", "q"]);
     assert_eq!(full.code, Some(9), "{full:?}");
+    assert!(full.stderr.contains("its tasks_max is 1; submit later, or raise"), "{full:?}");
 }
 
 #[test]
 fn a_program_without_a_command_prints_its_short_help() {
-    for arguments in [&[][..], &["dead"]] {
-        let help = run(arguments);
-        assert_eq!((help.code, help.stdout.as_str()), (Some(2), ""), "{help:?}");
-        assert!(help.stderr.contains("Usage: celeriac"), "{help:?}");
-        assert!(help.stderr.lines().count() < 45, "{help:?}");
-    }
-    assert!(run(&[]).stderr.contains("celeriac submit hello --wait"));
+    let help = run(&[]);
+    assert_eq!((help.code, help.stdout.as_str()), (Some(2), ""), "{help:?}");
+    assert!(help.stderr.contains("Usage: celeriac"), "{help:?}");
+    assert!(help.stderr.lines().count() < 45, "{help:?}");
+    assert!(help.stderr.contains("celeriac submit hello --wait"));
 }

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use celeriac_broker::Config;
+use celeriac_broker::{Config, ConfigError};
 use celeriac_proto::limits::DEFAULT_PORT;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -214,9 +214,15 @@ pub(super) struct InvalidSetting {
 impl ServeConfig {
     /// Checks every value.
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
-        self.broker
-            .check()
-            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
+        self.broker.check().map_err(|error| {
+            let tip = match error {
+                ConfigError::Missing { key: "data" } => {
+                    ": give --data DIR, as in `celeriac serve --data ./data`"
+                }
+                _ => "",
+            };
+            InvalidSetting { key: error.key(), sentence: format!("{error}{tip}") }
+        })?;
         parse_filter(&self.log).map_err(|error| InvalidSetting {
             key: "log",
             sentence: format!("log filter `{}`: {error}", self.log),

@@ -179,12 +179,12 @@ async fn submit(
                 counts.refused += 1;
                 if let Failure::Sentence { exit: code, sentence } = failure(error) {
                     exit = exit.and(code);
-                    refused.add(number, sentence);
+                    refused.add(number, sentence).iter().for_each(|said| print_to_stderr(said));
                 }
             }
         }
     }
-    refused.print();
+    refused.in_words().iter().for_each(|said| print_to_stderr(said));
     match unanswered.or(unwritten) {
         Some(failure) => Err(failure),
         None => Ok(exit),
@@ -210,23 +210,23 @@ struct Refused {
 }
 
 impl Refused {
-    fn add(&mut self, number: u64, sentence: String) {
+    /// Adds a line. Returns what there is to say about the lines before it, if it begins anew.
+    fn add(&mut self, number: u64, sentence: String) -> Option<String> {
+        let said = if self.sentence == sentence { None } else { self.in_words() };
         if self.sentence != sentence {
-            self.print();
             (self.first, self.sentence) = (number, sentence);
         }
         self.last = number;
+        said
     }
 
-    fn print(&self) {
+    fn in_words(&self) -> Option<String> {
         let Self { first, last, sentence } = self;
         let lines = match first == last {
             true => format!("line {first}"),
             false => format!("lines {first} to {last}"),
         };
-        if !sentence.is_empty() {
-            print_to_stderr(&clean(&format!("{lines}: {sentence}")));
-        }
+        (!sentence.is_empty()).then(|| clean(&format!("{lines}: {sentence}")))
     }
 }
 
@@ -401,5 +401,21 @@ impl ProgressLine {
         if std::mem::take(&mut self.is_there) {
             let _ = write!(io::stderr(), "\r\u{1b}[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_refused_for_one_reason_get_one_sentence() {
+        let mut refused = Refused::default();
+        assert_eq!(refused.in_words(), None);
+        let said: Vec<Option<String>> = [(3, "full"), (4, "full"), (6, "full"), (7, "wrong")]
+            .map(|(number, sentence)| refused.add(number, sentence.to_owned()))
+            .into();
+        assert_eq!(said, [None, None, None, Some("lines 3 to 6: full".to_owned())]);
+        assert_eq!(refused.in_words().as_deref(), Some("line 7: wrong"));
     }
 }

@@ -68,6 +68,13 @@ pub(super) struct TaskArguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
     pub(super) max_attempts: Option<u32>,
 
+    /// How many times workers may be lost with the task before it fails [default: 20]
+    ///
+    /// A lost worker uses up an attempt too, so only a number below --max-attempts makes a
+    /// difference.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    pub(super) max_deliveries: Option<u32>,
+
     /// A header for the worker; may be given several times
     #[arg(long = "header", value_parser = parse_header, value_name = "KEY=VALUE")]
     pub(super) headers: Vec<Header>,
@@ -161,6 +168,7 @@ pub(super) fn submission(arguments: TaskArguments) -> Result<Submission, Failure
     submission = optional(submission, arguments.result_ttl, Submission::result_ttl);
     let retry = arguments.max_attempts.map(|attempts| RetryPolicy::new().max_attempts(attempts));
     submission = optional(submission, retry, Submission::retry);
+    submission = optional(submission, arguments.max_deliveries, Submission::max_deliveries);
     for Header { key, value } in arguments.headers {
         submission = submission.header(key, value);
     }
