@@ -129,8 +129,9 @@ pub(crate) async fn run(
         }
         DeadSubcommand::Discard(DiscardArguments { which, confirm }) => {
             let consent = confirm.consent("a discard")?;
-            consent.ask(&format!("Discard {}?", which.in_words())).await?;
             let client = connect(shared).await?;
+            let what = if which.all { all_dead(&client).await? } else { which.in_words() };
+            consent.ask(&format!("Discard {what}?")).await?;
             let count = match which.named.as_slice() {
                 [] if which.all => client.discard_all_dead().await,
                 [] => client.discard_dead_matching(which.filter.to_client()).await,
@@ -141,13 +142,19 @@ pub(crate) async fn run(
     }
 }
 
+/// All dead tasks in words, with their number at this moment.
+async fn all_dead(client: &Client) -> Result<String, Failure> {
+    let queues = client.queues().await.map_err(failure)?;
+    let count: u64 = queues.iter().map(|queue| queue.dead).sum();
+    Ok(format!("all dead tasks ({count} now)"))
+}
+
 impl ReplayArguments {
     fn in_words(&self) -> String {
-        match (self.named.as_slice(), self.all) {
-            ([], true) => "all dead tasks".to_owned(),
-            ([], false) => "the dead tasks that match".to_owned(),
-            ([id], _) => format!("the dead task {}", clean(id)),
-            (ids, _) => format!("{} dead tasks", ids.len()),
+        match self.named.as_slice() {
+            [] => "the dead tasks that match".to_owned(),
+            [id] => format!("the dead task {}", clean(id)),
+            ids => format!("{} dead tasks", ids.len()),
         }
     }
 }

@@ -232,6 +232,7 @@ fn a_refusal_says_what_to_do() {
             3,
             "; start one with `celeriac serve --data DIR`, or",
         ),
+        (&["queues", "--token-file", "./none"], 2, "cannot read the token file ./none: "),
         (&["serve", "--data", "d", "--config", "/dev/zero"], 2, "it is longer than 1 MiB"),
     ] {
         let refused = broker.run(arguments);

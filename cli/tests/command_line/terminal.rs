@@ -207,3 +207,12 @@ fn top_fills_the_highest_terminal() {
     assert_eq!(code, Some(0));
     assert!(!seen.contains("panicked"), "{}", &seen[seen.len().saturating_sub(500)..]);
 }
+
+#[test]
+fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
+    let (broker, _data) = started();
+    let mut terminal = Terminal::open(broker.command(&["dead", "discard", "--all"]));
+    terminal.wait_for("Discard all dead tasks (0 now)? [y/N] ");
+    terminal.press("n\n");
+    assert_eq!(terminal.end().0, Some(1));
+}

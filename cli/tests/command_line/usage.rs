@@ -277,15 +277,11 @@ fn a_bad_file_is_refused_with_file_and_line() {
     refused("data = \"d\"\nlease_ms = -1", &[], "celeriac.toml:2: invalid value");
     refused("data = \"d\"\nlease_ms = ", &[], "celeriac.toml:2: ");
     refused("data = \"d\"\nlisten = \"here\"", &[], "celeriac.toml:2: ");
-    refused(
-        "data = \"d\"\nlease_ms = 1",
-        &[],
-        "celeriac.toml:2: lease_ms is 1, the least is 10000",
-    );
+    refused("data = \"d\"\nlease_ms = 1", &[], "celeriac.toml:2: lease is 1ms, the least is 10s");
     refused(
         "data = \"d\"\nlease_ms = 1",
         &["--lease-ms", "2"],
-        "celeriac: --lease-ms: lease_ms is 2, the least is 10000",
+        "celeriac: --lease-ms: lease is 2ms, the least is 10s",
     );
     refused("data = \"d\"\nlog = \"a=b=c\"", &[], "celeriac.toml:2: log filter");
     refused(
