@@ -163,6 +163,8 @@ async fn serve(
         // The driver still sends the last answers and then ends the send queue.
         () = shared.stop.cancelled() => EndOfRequests::without_a_word("the broker is shutting down"),
     };
+    // After a goodbye the broker closes the connection; the client ended it all the same.
+    let reason = if reader.said_goodbye { "it said goodbye" } else { reason };
     let disconnect = Command::Disconnect { connection, reason: refusal };
     // A failed send means that the driver has ended.
     let _ = shared.inputs.send(Input::Command(disconnect)).await;

@@ -4,6 +4,7 @@
 //! The options of one command are in the file of that command. `--help` shows the doc comments of
 //! the fields.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,13 +56,24 @@ pub(crate) const FOREVER: &str = "3650d";
 
 /// Checks an id. The client takes ids as text.
 pub(crate) fn parse_id(text: &str) -> Result<String, String> {
-    TaskId::parse(text).map(String::from).map_err(|error| error.to_string())
+    TaskId::parse(text).map(String::from).map_err(|error| error.to_string()).and_then(without_nul)
 }
 
 pub(crate) fn parse_name(text: &str) -> Result<TaskName, String> {
-    TaskName::parse(text).map_err(|error| error.to_string())
+    without_nul(TaskName::parse(text).map_err(|error| error.to_string())?)
 }
 
 pub(crate) fn parse_queue(text: &str) -> Result<QueueName, String> {
-    QueueName::parse(text).map_err(|error| error.to_string())
+    without_nul(QueueName::parse(text).map_err(|error| error.to_string())?)
+}
+
+/// Refuses the character U+0000. The protocol allows it, but no argument of a command line and no
+/// variable of an environment can hold it, so no later command could name such a thing.
+pub(crate) fn without_nul<T: Deref<Target = str>>(text: T) -> Result<T, String> {
+    match text.contains('\0') {
+        true => {
+            Err("the character U+0000 cannot stand in a name: no command line can hold it".into())
+        }
+        false => Ok(text),
+    }
 }

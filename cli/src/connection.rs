@@ -1,6 +1,7 @@
 //! The connection of a client command to its broker: the address and the token from flags,
 //! environment or files, and the exit code for each error of the client.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ const BROKER_NAME: &[u8] = b"Celeriac broker";
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
     let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
+    let has_token = url.parse::<BrokerUrl>().is_ok_and(|url| !url.token().is_empty());
     let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let connecting = Client::builder(&url)
         .instance(instance())
@@ -40,7 +42,7 @@ pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
     tokio::select! {
         connected = connecting => match connected {
             Ok(client) => Ok(client),
-            Err(error) => Err(explain(&address, error).await),
+            Err(error) => Err(explain(&address, has_token, error).await),
         },
         () = tokio::time::sleep(timeout) => Err(Failure::new(
             Exit::Unreachable,
@@ -51,14 +53,28 @@ pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
 }
 
 /// The failure for a connection that could not be made, with what else answers at the address.
-async fn explain(address: &str, error: Error) -> Failure {
-    // Only what answers, but not as a broker, is worth another look.
-    if !matches!(error, Error::Handshake { code: ErrorCode::Unspecified, .. }) {
-        return failure(error);
-    }
-    match probe(address).await {
-        Some(server) => not_a_broker(address, server),
-        None => failure(error),
+async fn explain(address: &str, has_token: bool, error: Error) -> Failure {
+    match &error {
+        // What answers, but not as a broker, is worth another look.
+        Error::Handshake { code: ErrorCode::Unspecified, message, .. } => {
+            match probe(address).await {
+                Some(server) => not_a_broker(address, server),
+                None => Failure::new(
+                    Exit::Unreachable,
+                    format!("{address}: {message}; check the address"),
+                ),
+            }
+        }
+        Error::Handshake { code: ErrorCode::Unauthenticated, .. } if !has_token => Failure::new(
+            Exit::Token,
+            "the broker needs a token, and none was given: use --token-file FILE, \
+             CELERIAC_TOKEN_FILE or CELERIAC_TOKEN",
+        ),
+        Error::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused => {
+            let tip = "start one with `celeriac serve --data DIR`, or name its address with --url";
+            Failure::new(Exit::Unreachable, format!("{error}; {tip}"))
+        }
+        _ => failure(error),
     }
 }
 
@@ -177,6 +193,8 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::TaskRevoked { .. } => Exit::Revoked,
         Error::Url(_) | Error::Encode(_) => Exit::Usage,
         Error::Handshake { code: ErrorCode::Unauthenticated, .. } => Exit::Token,
+        // Another program answers at the address.
+        Error::Handshake { code: ErrorCode::Unspecified, .. } => Exit::Unreachable,
         Error::Handshake { retryable: true, .. } => Exit::Later,
         Error::Refused { code, retryable, .. } => match refused(*code) {
             Exit::Error if *retryable => Exit::Later,

@@ -45,11 +45,19 @@ impl Container {
 
 fn parse(flag: &str, text: &str, wanted: Container) -> Result<Box<RawValue>, Failure> {
     let value: Box<RawValue> = serde_json::from_str(text)
-        .map_err(|error| Failure::usage(format!("{flag} is not JSON: {error}")))?;
+        .map_err(|error| Failure::usage(not_json(flag, text, wanted, &error)))?;
     if value.get().starts_with(wanted.opening()) {
         return Ok(value);
     }
     Err(Failure::usage(format!("{flag} has to be {}", wanted.example())))
+}
+
+/// The sentence for a text that is not JSON. It shows what came: a shell may have taken the quotes.
+fn not_json(flag: &str, text: &str, wanted: Container, error: &serde_json::Error) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let shown: String = clean(text).chars().take(CHARACTERS_MAX).collect();
+    let cut = if text.chars().count() > CHARACTERS_MAX { "…" } else { "" };
+    format!("{flag} is not JSON: {error}; it is `{shown}{cut}` and has to be {}", wanted.example())
 }
 
 /// Reads stdin to its end, for a flag with the value `-`.
@@ -110,7 +118,8 @@ mod tests {
     fn bad_json_is_refused_with_its_position() {
         assert_eq!(
             sentence(parse_args("[1, 2")),
-            "--args is not JSON: EOF while parsing a list at line 1 column 5"
+            "--args is not JSON: EOF while parsing a list at line 1 column 5; it is `[1, 2` and \
+             has to be a JSON array, such as '[\"title\", 3]'"
         );
         assert_eq!(
             sentence(parse_args("{}")),

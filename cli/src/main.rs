@@ -3,12 +3,13 @@
 //! This file parses the arguments, runs the command, and turns its outcome into an exit code. The
 //! files in `commands` do the work. Nothing in this crate knows the wire format or the store.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use rustix::stdio::{stderr, stdout};
 
 use crate::arguments::SharedOptions;
 use crate::commands::Command;
@@ -16,6 +17,7 @@ use crate::commands::{
     backup, cancel, check, completions, dead, forget, info, queues, result, serve, show, status,
     submit, tasks, top, watch, work, workers,
 };
+use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
 use crate::printable::{clean, clean_lines};
@@ -27,6 +29,7 @@ mod byte_size;
 mod commands;
 mod confirm;
 mod connection;
+mod descriptor;
 mod environment;
 mod exit;
 mod filter;
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     let Arguments { shared, command } = arguments;
+    descriptor::check_limit()?;
     let format = if shared.json { Format::Json } else { Format::Text };
     let output = &mut Output::new(format, shared.color);
     if !matches!(
@@ -126,7 +130,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
         Command::Completions(completions) => {
-            completions::run(&completions, Arguments::command(), output)
+            completions::run(&completions, Arguments::command(), shared, output)
         }
     }
 }
@@ -161,7 +165,11 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
     ) {
         // If stderr is closed there is no other place for the help.
-        let _ = write!(io::stderr(), "{}", help_of_group());
+        let _ = write_all(stderr(), help_of_group().to_string().as_bytes());
+        return Exit::Usage.into();
+    }
+    if let Some(tip) = command_of_a_group(error) {
+        print_to_stderr(&clean(&tip));
         return Exit::Usage.into();
     }
     if error.use_stderr() {
@@ -170,8 +178,14 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         print_to_stderr(&clean_lines(&mask_tokens(text)));
         return Exit::Usage.into();
     }
-    let printed = error.print().and_then(|()| io::stdout().flush());
-    match printed.map_err(Failure::from) {
+    let text = error.render();
+    let text = match io::stdout().is_terminal() {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    match write_all(stdout(), text.as_bytes())
+        .map_err(|error| Failure::from(io::Error::from(error)))
+    {
         Err(Failure::Sentence { exit, sentence }) => {
             print_to_stderr(&clean(&sentence));
             exit.into()
@@ -179,6 +193,22 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         // A reader that closed stdout is no failure.
         Ok(()) | Err(Failure::ReaderGone) => Exit::Success.into(),
     }
+}
+
+/// The sentence for a command that only groups of commands have, such as `purge`.
+fn command_of_a_group(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let command = Arguments::command();
+    if command.find_subcommand(word).is_some() {
+        return None;
+    }
+    let groups = command.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
+    let full: Vec<String> =
+        groups.map(|group| format!("`celeriac {} {word}`", group.get_name())).collect();
+    let is_known = !full.is_empty();
+    is_known.then(|| format!("there is no command `{word}`; did you mean {}?", full.join(" or ")))
 }
 
 /// The short help of the program, or of the command whose subcommand is missing.

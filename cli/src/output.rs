@@ -6,15 +6,21 @@
 //! in which they are escaped already. This is the only file that knows how wide the terminal is,
 //! and whether there are colours.
 
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdout};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+use crate::descriptor::write_all;
 use crate::line::{Line, Text, width};
 use crate::printable::{clean_json, clean_lines};
 use crate::table::Table;
+
+/// The lines of one write.
+const LINES_TOGETHER: usize = 500;
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub(crate) struct Output {
     /// The result of a task is printed byte by byte: a program reads it, or a person asked for it.
     pub(crate) is_raw: bool,
     has_colours: bool,
-    stdout: StdoutLock<'static>,
+    outlives_reader: bool,
 }
 
 /// The size of a terminal in characters. A part is absent when there is no terminal, or when the
@@ -56,8 +62,7 @@ pub(crate) struct Size {
 
 impl Output {
     pub(crate) fn new(format: Format, color: Color) -> Self {
-        let stdout = io::stdout().lock();
-        let is_terminal = stdout.is_terminal();
+        let is_terminal = io::stdout().is_terminal();
         let variable = |name| std::env::var_os(name).unwrap_or_default();
         let has_colours = match color {
             Color::Auto => {
@@ -67,7 +72,13 @@ impl Output {
             Color::Always => true,
             Color::Never => false,
         };
-        Self { format, is_raw: !is_terminal, has_colours, stdout }
+        Self { format, is_raw: !is_terminal, has_colours, outlives_reader: false }
+    }
+
+    /// From now on a reader that closes stdout does not end the command. A command that changes
+    /// something goes on to its end, and its exit code says what became of the change.
+    pub(crate) fn outlive_reader(&mut self) {
+        self.outlives_reader = true;
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -76,12 +87,12 @@ impl Output {
 
     /// The size of the terminal at this moment.
     pub(crate) fn size(&self) -> Size {
-        if !self.stdout.is_terminal() {
+        if !io::stdout().is_terminal() {
             return Size::default();
         }
         // Some terminals report 0 for what they do not know.
         let known = |length: u16| (length > 0).then_some(length.into());
-        tcgetwinsize(&self.stdout).map_or(Size::default(), |size| Size {
+        tcgetwinsize(stdout()).map_or(Size::default(), |size| Size {
             width: known(size.ws_col),
             height: known(size.ws_row),
         })
@@ -89,21 +100,21 @@ impl Output {
 
     /// One line for people.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.stdout, "{}", clean_lines(text))?;
-        self.stdout.flush()
+        self.bytes(format!("{}\n", clean_lines(text)).as_bytes())
     }
 
     /// One JSON document on its own line. The reader gets it at once.
     pub(crate) fn document(&mut self, document: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(document)?;
-        writeln!(self.stdout, "{}", clean_json(&text))?;
-        self.stdout.flush()
+        self.bytes(format!("{}\n", clean_json(&text)).as_bytes())
     }
 
     /// Bytes without any escape: for programs, and for text that this program made.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stdout.write_all(bytes)?;
-        self.stdout.flush()
+        match write_all(stdout(), bytes) {
+            Err(Errno::PIPE) if self.outlives_reader => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Rows under headings, fitted to the terminal.
@@ -111,12 +122,17 @@ impl Output {
         self.lines(&table.lines(self.size().width))
     }
 
-    /// Lines for people, flushed together.
+    /// Lines for people, written together as far as memory is well used.
     pub(crate) fn lines(&mut self, lines: &[Line]) -> io::Result<()> {
-        for line in lines {
-            writeln!(self.stdout, "{}", line.render(self.has_colours))?;
+        for together in lines.chunks(LINES_TOGETHER) {
+            let mut text = String::new();
+            for line in together {
+                text.push_str(&line.render(self.has_colours));
+                text.push('\n');
+            }
+            self.bytes(text.as_bytes())?;
         }
-        self.stdout.flush()
+        Ok(())
     }
 
     /// A line as [`Output::lines`] prints it, for a command that places it on the terminal itself.
@@ -144,5 +160,5 @@ pub(crate) fn details_lines<V: Into<Text> + Clone>(rows: &[(&str, V)]) -> Vec<Li
 /// Prints a failure or a warning. All commands print them in this form.
 pub(crate) fn print_to_stderr(sentence: &str) {
     // When stderr is closed there is no other place for the sentence.
-    let _ = writeln!(io::stderr(), "celeriac: {sentence}");
+    let _ = write_all(stderr(), format!("celeriac: {sentence}\n").as_bytes());
 }

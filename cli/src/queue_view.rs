@@ -3,6 +3,8 @@
 //! The names in [`QueueDocument`] are a contract with scripts: `cli/README.md` lists them, and a
 //! test compares the two.
 
+use std::time::Duration;
+
 use celeriac_client::{QueueInfo, QueueSettings};
 use serde::Serialize;
 
@@ -79,6 +81,39 @@ impl QueueSettingsDocument {
 /// How long the oldest ready task has waited.
 pub(crate) fn oldest_ready(queue: &QueueInfo) -> String {
     if queue.ready > 0 { rough(whole_ms(queue.oldest_ready)) } else { "-".to_owned() }
+}
+
+/// One queue in detail, with its settings.
+pub(crate) fn details(queue: &QueueInfo) -> Vec<(&'static str, Text)> {
+    let mut rows: Vec<(&'static str, Text)> = vec![
+        ("queue", queue.name.as_str().into()),
+        ("note", note(queue)),
+        ("ready", queue.ready.to_string().into()),
+        ("scheduled", queue.scheduled.to_string().into()),
+        ("leased", queue.leased.to_string().into()),
+        ("dead", dead(queue)),
+        ("oldest", oldest_ready(queue).into()),
+        ("workers", queue.workers.to_string().into()),
+        ("submitted", queue.submitted_total.to_string().into()),
+        ("ended", queue.ended_total.to_string().into()),
+        ("bytes", queue.bytes.to_string().into()),
+    ];
+    rows.extend(setting_rows(&queue.settings).map(|(name, value)| (name, value.into())));
+    rows.retain(|(_, value)| !value.is_empty());
+    rows
+}
+
+/// The settings of a queue for people.
+pub(crate) fn setting_rows(settings: &QueueSettings) -> [(&'static str, String); 4] {
+    let count = |bound: Option<u64>| bound.map_or("none".to_owned(), |bound| bound.to_string());
+    let span =
+        |span: Option<Duration>| span.map_or("none".to_owned(), |span| rough(whole_ms(span)));
+    [
+        ("tasks max", count(settings.tasks_max)),
+        ("bytes max", count(settings.bytes_max)),
+        ("expires", span(settings.expires_in)),
+        ("result ttl", span(settings.result_ttl)),
+    ]
 }
 
 /// The queues for people.

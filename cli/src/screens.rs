@@ -9,7 +9,7 @@ use expect_test::{ExpectFile, expect_file};
 
 use crate::commands::top;
 use crate::line::Line;
-use crate::output::Size;
+use crate::output::{Size, details_lines};
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
 use crate::{broker_view, queue_view, task_history, task_view, worker_view};
 
@@ -268,6 +268,47 @@ fn the_lines_of_several_watched_tasks_are_aligned() {
 fn queues_fit_the_terminal() {
     check(expect_file!["./screens/queues.txt"], Fits::Yes, |width| {
         queue_view::table(&queues(1)).lines(width)
+    });
+}
+
+#[test]
+fn a_queue_is_shown_with_its_settings() {
+    let settings = celeriac_client::QueueSettings {
+        tasks_max: Some(10),
+        expires_in: Some(std::time::Duration::from_secs(3_600)),
+        ..Default::default()
+    };
+    let mut queue = queues(1).remove(2);
+    queue.settings = settings;
+    check(expect_file!["./screens/queue.txt"], Fits::No, |_| {
+        details_lines(&queue_view::details(&queue))
+    });
+}
+
+#[test]
+fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
+    let ended = |id, state| wire::TaskInfo {
+        deliveries: 1,
+        cancel_requested: state == TaskState::Revoked,
+        revoked_reason: if state == TaskState::Revoked { "cancelled" } else { "" }.to_owned(),
+        leased_at_ms: Some(NOW_MS - 720_000),
+        started_at_ms: Some(NOW_MS - 720_000),
+        finished_at_ms: Some(NOW_MS - 600_000),
+        attempts: 2,
+        errors: vec![error(1, "no song")],
+        ..task(id, state)
+    };
+    let waiting = wire::TaskInfo { finished_at_ms: None, ..ended("again", TaskState::Queued) };
+    let tasks =
+        [ended("well", TaskState::Success), ended("called-off", TaskState::Revoked), waiting];
+    check(expect_file!["./screens/ended.txt"], Fits::No, |width| {
+        let mut lines = Vec::new();
+        for task in tasks.iter().cloned().map(TaskInfo::from) {
+            lines.extend(task_history::lines(&task, &[], NOW_MS, width));
+            lines.extend(details_lines(&task_view::details(&task, NOW_MS)));
+            lines.push(task_view::transition(&task, None, NOW_MS));
+        }
+        lines
     });
 }
 

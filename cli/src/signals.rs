@@ -20,7 +20,7 @@ const SHUTDOWN: [(Number, &str); 3] =
     [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
 
 /// A process that a signal ended has this exit code, plus the number of the signal.
-const SIGNALLED: i32 = 128;
+pub(crate) const SIGNALLED: i32 = 128;
 
 /// The signals that are logged and ignored. The system sends SIGXFSZ when a write would make a
 /// file too long; the write then fails as on a full disk.

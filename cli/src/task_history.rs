@@ -154,7 +154,11 @@ fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)> {
         rows.push(("progress", format!("{} — {time}", report.trim_end()).into()));
     }
     if task.cancel_requested {
-        rows.push(("cancel", "it runs and was asked to stop".into()));
+        let text = match task.state.is_ended() {
+            true => "it was asked to stop while it ran",
+            false => "it runs and was asked to stop",
+        };
+        rows.push(("cancel", text.into()));
     }
     rows
 }
@@ -169,19 +173,26 @@ struct Event {
 fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
     let worker = clean(&task.worker);
     let event = |at: Option<SystemTime>, text: String| Some(Event { at_ms: ms(at?), text });
-    let mut events: Vec<Event> = [
-        event(task.submitted_at, "submitted".to_owned()),
+    let failed =
+        |error: &TaskError| event(Some(error.at), format!("failed: {}", failed_attempt(error)));
+    let (last, earlier): (Vec<&TaskError>, Vec<&TaskError>) =
+        task.errors.iter().partition(|error| error.attempt >= task.attempts);
+    let mut events: Vec<Event> =
+        event(task.submitted_at, "submitted".to_owned()).into_iter().collect();
+    // The times of the worker are those of the last attempt, which began after the earlier ones.
+    events.extend(earlier.into_iter().filter_map(failed));
+    let of_worker = [
         event(task.leased_at, format!("handed to {worker}")),
         event(task.started_at, format!("started on {worker}")),
         event(task.progress.as_ref().map(|progress| progress.at), "last progress".to_owned()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    for error in &task.errors {
-        events.extend(event(Some(error.at), format!("failed: {}", failed_attempt(error))));
-    }
-    events.extend(event(task.finished_at, format!("ended as {}", task.state)));
+    ];
+    events.extend(of_worker.into_iter().flatten());
+    events.extend(last.into_iter().filter_map(failed));
+    let reason = match task.state {
+        State::Revoked => format!(": {}", clean(&task.revoked_reason)),
+        _ => String::new(),
+    };
+    events.extend(event(task.finished_at, format!("ended as {}{reason}", task.state)));
     // The sort is stable: events of one millisecond stay in the order above, which is the order in
     // which they happen.
     events.sort_by_key(|event| event.at_ms);

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{Output, print_to_stderr};
 use crate::table::Table;
 use crate::task_columns::{TaskColumn, chosen_table, table};
 use crate::task_document::TaskDocument;
@@ -22,7 +22,7 @@ use crate::time::now_ms;
 pub(crate) struct ListOptions {
     /// Print at most this many tasks
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = parse_count)]
     limit: u64,
 
     /// Print all tasks, unsorted if there is no --sort
@@ -49,6 +49,12 @@ pub(crate) struct ListOptions {
     /// With --json: print the arguments of the tasks too
     #[arg(long, requires = "json")]
     payloads: bool,
+}
+
+/// A number of tasks.
+fn parse_count(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| format!("`{text}` is not a whole number from 1 on"))
 }
 
 /// The order of a listing. Tasks that are equal in it are ordered from the newest.
@@ -96,8 +102,8 @@ const NEWEST_MAX: usize = 10_000;
 /// The payloads of one request. Each may have some megabytes.
 const PAYLOADS_MAX: usize = 16;
 
-/// The line below a listing that left out tasks.
-const MORE: &str = "… and more: --limit COUNT or --all shows them";
+/// What stderr says about a listing that left out tasks. It is no part of the listing.
+const MORE: &str = "there are more tasks: --limit COUNT or --all shows them";
 
 /// Prints the tasks that match.
 pub(crate) async fn print_list(
@@ -141,7 +147,7 @@ impl Listing<'_> {
                 self.print(&mut page.tasks[..printed], output).await?;
             }
             if has_more && !output.is_json() {
-                output.line(MORE)?;
+                print_to_stderr(MORE);
             }
             if has_more || page.cursor.is_none() {
                 return Ok(());
@@ -160,7 +166,7 @@ impl Listing<'_> {
         };
         self.print(&mut tasks, output).await?;
         if has_more && !output.is_json() {
-            output.line(MORE)?;
+            print_to_stderr(MORE);
         }
         Ok(())
     }

@@ -21,6 +21,10 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)>
     let time = |time: Option<SystemTime>| {
         time.map(|time| absolute_and_relative(ms(time), now_ms)).unwrap_or_default()
     };
+    // A task that waits again has no worker: these are of an earlier delivery.
+    let is_waiting = matches!(task.state, State::Scheduled | State::Queued);
+    let of_worker = |time: Option<SystemTime>| time.filter(|_| !is_waiting);
+    let worker = if is_waiting { "" } else { task.worker.as_str() };
     let if_repeated = |count: u32| if count > 1 { count.to_string() } else { String::new() };
     let mut rows: Vec<(&'static str, Text)> = vec![
         ("id", task.id.as_str().into()),
@@ -32,17 +36,14 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)>
         ("submitted", time(task.submitted_at).into()),
         ("due", time(task.eta).into()),
         ("expires", time(task.expires_at).into()),
-        ("leased", time(task.leased_at).into()),
-        ("started", time(task.started_at).into()),
+        ("leased", time(of_worker(task.leased_at)).into()),
+        ("started", time(of_worker(task.started_at)).into()),
         ("finished", time(task.finished_at).into()),
         ("kept until", time(task.forget_at).into()),
-        ("worker", task.worker.as_str().into()),
+        ("worker", worker.into()),
         ("changed by", task.actor.as_str().into()),
         ("attempts", attempts(task).into()),
-        (
-            "deliveries",
-            without_outcome(task).filter(|_| task.deliveries > 1).unwrap_or_default().into(),
-        ),
+        ("deliveries", without_outcome(task).unwrap_or_default().into()),
         ("generation", if_repeated(task.generation).into()),
         ("tags", task.tags.join(", ").into()),
         ("root", task.root_id.as_str().into()),
@@ -60,7 +61,14 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)>
 
 /// The count of deliveries, which says how often the task was handed out and no report followed.
 pub(crate) fn without_outcome(task: &TaskInfo) -> Option<String> {
-    (task.deliveries > 0).then(|| format!("{} without an outcome", task.deliveries))
+    let count = match task.state {
+        // The last delivery is under way, or it ended with the task.
+        State::Leased | State::Started | State::Success => task.deliveries.saturating_sub(1),
+        // Nobody can tell any more whether a delivery was under way when the task was revoked.
+        State::Revoked => 0,
+        _ => task.deliveries,
+    };
+    (count > 0).then(|| format!("{count} without an outcome"))
 }
 
 /// The width of the column of ids in the lines of [`transition`], so that the lines of several
@@ -70,10 +78,12 @@ pub(crate) fn id_width(ids: &[&String]) -> Option<usize> {
     widths.max().filter(|_| ids.len() > 1)
 }
 
-/// One transition as a line: time, id, state, and the note for this state.
+/// One transition as a line: time, id, state, and the note for this state. The time is that of the
+/// end for a task that has ended, which may be long ago.
 pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) -> Line {
     const STATE_WIDTH: usize = 9;
-    let mut line = Line::from(format!("{}  ", time_of_day(now_ms)));
+    let at_ms = task.finished_at.filter(|_| task.state.is_ended()).map_or(now_ms, ms);
+    let mut line = Line::from(format!("{}  ", time_of_day(at_ms)));
     if let Some(width) = id_width {
         let id = Text::from(task.id.as_str());
         let blank = width.saturating_sub(id.width()) + 2;

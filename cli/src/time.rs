@@ -9,7 +9,7 @@ use celeriac_proto::limits::SPAN_MS_MAX;
 use jiff::civil::{DateTime, date};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Zoned};
 
 /// 1970 in UTC.
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
@@ -46,6 +46,15 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     }
     if let Some(span) = text.strip_prefix("now+") {
         return parse_span(span.trim()).map(Moment::In);
+    }
+    // A zone in brackets has to agree with the offset: one of them is a mistake otherwise.
+    if text.contains('[')
+        && let Ok(time) = text.parse::<Timestamp>()
+    {
+        return match text.parse::<Zoned>() {
+            Ok(zoned) if zoned.timestamp() == time => Ok(Moment::At(time.into())),
+            _ => Err(format!("`{text}` has an offset that its time zone does not have then")),
+        };
     }
     match text
         .parse::<Timestamp>()
@@ -207,6 +216,10 @@ mod tests {
         assert_eq!(parse_moment("now"), Ok(Moment::In(Duration::ZERO)));
         assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(at(1_000)));
         assert_eq!(parse_moment("1970-01-01T09:00:01.5+09:00"), Ok(at(1_500)));
+        let zoned = "2027-06-28T02:30:00+02:00[Europe/Berlin]";
+        assert_eq!(parse_moment(zoned), parse_moment("2027-06-28T00:30:00Z"));
+        let wrong = parse_moment("2027-06-28T02:30:00+01:00[Europe/Berlin]").expect_err("refused");
+        assert!(wrong.ends_with("has an offset that its time zone does not have then"), "{wrong}");
         for text in ["2026-11-22T10:00:00", "tomorrow", "10m", ""] {
             assert!(parse_moment(text).is_err(), "{text}");
         }

@@ -51,7 +51,9 @@ fn read(file: &Path) -> io::Result<String> {
 /// The name of the file, if it is certainly the name of a file. A user may have given the token
 /// itself in place of the name.
 fn name_for_people(file: &Path) -> String {
-    match file.is_absolute() || file.exists() {
+    let text = file.to_string_lossy();
+    let is_path = file.is_absolute() || text.starts_with("./") || text.starts_with("../");
+    match is_path || file.exists() {
         true => format!(" {}", file.display()),
         false => " (its name is not shown here, because it may be the token itself)".to_owned(),
     }

@@ -56,6 +56,8 @@ impl Client {
     ///   token.
     /// - Without both, `CELERIAC_TOKEN` is the token.
     ///
+    /// A variable that is empty counts as not set.
+    ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// let client = celeriac_client::Client::from_env()?.connect().await?;
@@ -83,7 +85,8 @@ fn url(
     variable: impl Fn(&'static str) -> Result<String, VarError>,
 ) -> Result<String, EnvironmentError> {
     let variable = |name| match variable(name) {
-        Ok(value) => Ok(Some(value)),
+        // An empty variable counts as not set: `NAME=` in a file of variables clears it.
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => Err(EnvironmentError::NotText(name)),
     };
@@ -180,5 +183,25 @@ mod tests {
         assert!(!refusal.contains("s3cret"), "{refusal}");
         let refusal = url_of(&[(TOKEN, "two words")]).expect_err("it has a space");
         assert!(refusal.contains(TOKEN) && !refusal.contains("two"), "{refusal}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        assert_eq!(url_of(&[(URL, ""), (TOKEN_FILE, ""), (TOKEN, "")]).as_deref(), Ok(DEFAULT_URL));
+        let url = url_of(&[(URL, "celeriac://h"), (TOKEN_FILE, ""), (TOKEN, "t")]);
+        assert_eq!(url.as_deref(), Ok("celeriac://t@h:23537"));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        for wrong in [URL, TOKEN_FILE, TOKEN] {
+            let find = |name: &'static str| match name == wrong {
+                true => Err(VarError::NotUnicode(std::ffi::OsString::from_vec(b"\xff".to_vec()))),
+                false => Err(VarError::NotPresent),
+            };
+            let refusal = url(find).expect_err("it is not text").to_string();
+            assert_eq!(refusal, format!("the variable {wrong} is not UTF-8 text"));
+        }
     }
 }

@@ -52,7 +52,7 @@ pub enum Error {
     },
 
     /// The broker does not accept this client, or the program that answers is no broker.
-    #[error("the broker did not accept this client: {message}")]
+    #[error("{}{message}", who_refused(*.code))]
     Handshake {
         /// The broker's reason; `Unspecified` when the other program does not speak the protocol.
         code: ErrorCode,
@@ -246,6 +246,15 @@ impl From<Refusal> for Error {
 /// The code as PROTOCOL.md's prose writes it: `queue_full`.
 fn code_name(code: ErrorCode) -> String {
     code.as_str_name().trim_start_matches("ERROR_CODE_").to_ascii_lowercase()
+}
+
+/// The beginning of the sentence about a handshake that failed. Of a program that is no broker the
+/// message says everything.
+fn who_refused(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unspecified => "",
+        _ => "the broker did not accept this client: ",
+    }
 }
 
 /// Rounds to the millisecond: the rest of a time limit would show all digits of the clock.

@@ -114,6 +114,10 @@ def test_an_empty_variable_names_no_binary(monkeypatch: pytest.MonkeyPatch, tmp_
         ({"CELERIAC_TOKEN_FILE": "/"}, "cannot be read"),
         ({"CELERIAC_TOKEN_FILE": "/dev/zero"}, "CELERIAC_TOKEN_FILE"),
         ({"CELERIAC_TOKEN_FILE": "s3cret\0"}, "cannot be read"),
+        # Python has bytes that are not UTF-8 like this.
+        ({"CELERIAC_URL": "s3cr\udcff"}, "the variable CELERIAC_URL is not UTF-8 text"),
+        ({"CELERIAC_TOKEN": "s3cr\udcff"}, "the variable CELERIAC_TOKEN is not UTF-8 text"),
+        ({"CELERIAC_TOKEN_FILE": "s3cr\udcff"}, "variable CELERIAC_TOKEN_FILE is not UTF-8 text"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variables: dict[str, str], reason: str) -> None:

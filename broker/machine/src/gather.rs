@@ -277,7 +277,7 @@ impl Machine {
             let message = format!("a chord has at most {CHORD_PARTS_MAX} parts and added members");
             return Err(Refusal::new(Code::InvalidArgument, message));
         }
-        if tasks == 0 { Ok(()) } else { self.room_for_put_task() }
+        if tasks == 0 { Ok(()) } else { self.room_on_disk() }
     }
 
     fn put_below(&mut self, step: &mut Step<'_>, put: NewPutTask) -> Slot {

@@ -199,7 +199,7 @@ impl Machine {
             }
             return Ok((state, generation));
         }
-        self.room_for_put_task()?;
+        self.room_on_disk()?;
         let at = step.now.wall;
         let (progress, error) = match kind {
             OutcomeKind::Progress { state, error } => {
@@ -233,12 +233,13 @@ impl Machine {
         Ok((state, generation))
     }
 
-    /// Refuses a put task while the disk is nearly full.
-    pub(crate) fn room_for_put_task(&self) -> Result<(), Refusal> {
+    /// Refuses new tasks and put tasks while the disk is nearly full.
+    pub(crate) fn room_on_disk(&self) -> Result<(), Refusal> {
         if !self.disk_is_low {
             return Ok(());
         }
-        let message = "the broker's disk is nearly full";
+        let message = "the broker's disk is nearly full, so it takes no new tasks: make room on \
+                       it, or submit later";
         Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::DiskFull, message) })
     }
 

@@ -64,21 +64,27 @@ impl Machine {
 
     /// The queue of a submit, if the queue and the disk have room.
     pub(crate) fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
-        if self.disk_is_low {
-            let message = "the broker's disk is nearly full";
-            return Err(Refusal {
-                retry_after_ms: RETRY_AFTER_MS,
-                ..Refusal::new(Code::DiskFull, message)
-            });
-        }
+        self.room_on_disk()?;
         self.queues.room_for([&submission.spec.queue])?;
         let key = self.queues.find_or_create(&submission.spec.queue);
         let queue = self.queues.queue(key);
-        let over = |bound: Option<u64>, count: u64| bound.is_some_and(|bound| count > bound);
-        if over(queue.record.tasks_max, queue.unfinished() + 1)
-            || over(queue.record.bytes_max, queue.bytes + submission.spec.payload.len() as u64)
-        {
-            let message = format!("the queue `{}` is full", submission.spec.queue);
+        let bounds = [
+            ("tasks_max", queue.record.tasks_max, queue.unfinished() + 1),
+            (
+                "bytes_max",
+                queue.record.bytes_max,
+                queue.bytes + submission.spec.payload.len() as u64,
+            ),
+        ];
+        let reached = bounds.into_iter().find_map(|(name, bound, count)| {
+            bound.filter(|bound| count > *bound).map(|bound| (name, bound))
+        });
+        if let Some((name, bound)) = reached {
+            let message = format!(
+                "the queue `{}` is full: its {name} is {bound}; submit later, or raise the bound \
+                 with `celeriac queues set`",
+                submission.spec.queue
+            );
             return Err(Refusal {
                 retry_after_ms: RETRY_AFTER_MS,
                 ..Refusal::new(Code::QueueFull, message)

@@ -102,6 +102,8 @@ pub(super) struct Reader<R> {
     buffer: BytesMut,
     pub(super) codec: Codec,
     pub(super) pulse: Pulse,
+    /// Whether the client announced the end of its session.
+    pub(super) said_goodbye: bool,
     rooms: FrameRooms,
     /// The room of the frame under way, and the check of its pace.
     under_way: Option<UnderWay>,
@@ -138,6 +140,7 @@ impl<R: Incoming> Reader<R> {
             buffer: BytesMut::new(),
             codec,
             pulse: Pulse::new(heartbeat),
+            said_goodbye: false,
             rooms,
             under_way: None,
         }

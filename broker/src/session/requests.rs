@@ -3,7 +3,7 @@
 //! connection. So no session ends because another client's frame was large.
 
 use bytes::Bytes;
-use celeriac_machine::command::{Command, ConnectionKey, Refusal};
+use celeriac_machine::command::{Ask, Command, ConnectionKey, Refusal};
 use celeriac_proto::FrameError;
 use celeriac_proto::measure::measure;
 use celeriac_proto::wire::ClientFrame;
@@ -94,11 +94,11 @@ pub(super) async fn run(
         let arrived = match reader.next().await {
             Ok(arrived) => arrived,
             Err(EndOfFrames::Closed) => {
-                return EndOfRequests::without_a_word("closed by the client");
+                return EndOfRequests::without_a_word("it closed the connection without a goodbye");
             }
             Err(EndOfFrames::Broken(error)) => return broken(&error),
             Err(EndOfFrames::TooSlow) => {
-                return EndOfRequests { reason: "too slow", refusal: Some(too_slow()) };
+                return EndOfRequests { reason: "it sends too slowly", refusal: Some(too_slow()) };
             }
         };
         // A client that does not read its answers delays only its own requests, so this wait sends
@@ -124,8 +124,10 @@ pub(super) async fn run(
 
 fn broken(error: &FrameError) -> EndOfRequests {
     match error {
-        FrameError::Io(_) => EndOfRequests::without_a_word("lost"),
-        error => EndOfRequests { reason: "broken framing", refusal: Some(framing_refusal(error)) },
+        FrameError::Io(_) => EndOfRequests::without_a_word("the connection is lost"),
+        error => {
+            EndOfRequests { reason: "it sent broken frames", refusal: Some(framing_refusal(error)) }
+        }
     }
 }
 
@@ -142,6 +144,7 @@ async fn small(
     let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
     let held = Held { frame: arrived.place, room, taken: None };
     in_flight.let_wait(&command);
+    reader.said_goodbye |= matches!(command, Command::Request { ask: Ask::Goodbye, .. });
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 

@@ -60,6 +60,14 @@ pub enum Error {
         /// Bytes that a start may need.
         needed_bytes: u64,
     },
+    /// The disk had no room for a write of a start.
+    #[error("cannot {doing}: {source}; make room, then start the broker again")]
+    Full {
+        /// The failed action, with the path.
+        doing: String,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A file or folder cannot be made, found, read or locked, because its path or its permissions
     /// are wrong.
     #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
@@ -137,11 +145,24 @@ impl Error {
             Self::Locked { .. } => 11,
             Self::NewerFormat { .. } => 12,
             Self::Damaged { .. } => 13,
-            Self::DiskFull { .. } | Self::NoRoom { .. } => 14,
+            Self::DiskFull { .. } | Self::Full { .. } | Self::NoRoom { .. } => 14,
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
             Self::NotSynced | Self::NotWatched => 16,
             Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
             Self::Limited { .. } => 1,
+        }
+    }
+
+    /// The error as a start reports it: a disk without room needs no check of the disk.
+    pub(crate) fn of_start(self) -> Self {
+        use io::ErrorKind as K;
+        match self {
+            Self::Io { doing, source }
+                if matches!(source.kind(), K::StorageFull | K::QuotaExceeded) =>
+            {
+                Self::Full { doing, source }
+            }
+            error => error,
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Outlook {
     pub(super) written_bytes: u64,
     /// Turns of the medium since the last change that justified a turn.
     turns: u32,
+    /// Whether the log says at the moment that the disk is low.
+    was_low: bool,
     log_bytes_at_turn: u64,
     reusable_bytes_at_turn: u64,
 }
@@ -43,7 +45,24 @@ impl Store {
     /// been written since. It keeps the last answer if the system gives none.
     pub fn disk_is_low(&mut self) -> bool {
         self.look_at_the_disk();
-        self.outlook.room.is_some_and(|(_, room)| room.is_low(self.config.disk_reserve_bytes))
+        let Some((_, room)) = self.outlook.room else { return false };
+        let needed_bytes = room.low_bytes(self.config.disk_reserve_bytes);
+        let is_low = room.usable_bytes() < needed_bytes;
+        if std::mem::replace(&mut self.outlook.was_low, is_low) != is_low {
+            let folder = self.medium.place().display();
+            let usable_bytes = room.usable_bytes();
+            match is_low {
+                true => tracing::warn!(
+                    %folder, usable_bytes, needed_bytes,
+                    "the disk is nearly full: the broker takes no new tasks until there is room"
+                ),
+                false => tracing::info!(
+                    %folder, usable_bytes, needed_bytes,
+                    "the disk has room again: the broker takes new tasks"
+                ),
+            }
+        }
+        is_low
     }
 
     pub(super) fn look_at_the_disk(&mut self) {

@@ -35,6 +35,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     let client = connect(shared).await?;
     let copying = client.backup(&arguments.folder);
     let copied = match shared.timeout {

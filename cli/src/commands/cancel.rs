@@ -70,6 +70,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     let mode = match (arguments.force, arguments.waiting) {
         (true, _) => CancelMode::Force { grace: arguments.grace },
         (false, true) => CancelMode::Waiting,

@@ -20,9 +20,14 @@ use crate::task_list::{ListOptions, TaskOrder, print_list};
 
 /// The arguments of `dead`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DeadArguments {
     #[command(subcommand)]
-    subcommand: DeadSubcommand,
+    subcommand: Option<DeadSubcommand>,
+
+    // Without a subcommand the dead tasks are listed.
+    #[command(flatten)]
+    list: ListArguments,
 }
 
 #[derive(Subcommand)]
@@ -103,7 +108,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    match arguments.subcommand {
+    match arguments.subcommand.unwrap_or(DeadSubcommand::List(arguments.list)) {
         DeadSubcommand::List(arguments) => {
             let client = connect(shared).await?;
             let filter = arguments.filter.to_client().state(State::Failure);
@@ -123,8 +128,9 @@ pub(crate) async fn run(
         }
         DeadSubcommand::Discard(DiscardArguments { which, confirm }) => {
             let consent = confirm.consent("a discard")?;
-            consent.ask(&format!("Discard {}?", which.in_words())).await?;
             let client = connect(shared).await?;
+            let what = if which.all { all_dead(&client).await? } else { which.in_words() };
+            consent.ask(&format!("Discard {what}?")).await?;
             let count = match which.named.as_slice() {
                 [] if which.all => client.discard_all_dead().await,
                 [] => client.discard_dead_matching(which.filter.to_client()).await,
@@ -135,13 +141,19 @@ pub(crate) async fn run(
     }
 }
 
+/// All dead tasks in words, with their number at this moment.
+async fn all_dead(client: &Client) -> Result<String, Failure> {
+    let queues = client.queues().await.map_err(failure)?;
+    let count: u64 = queues.iter().map(|queue| queue.dead).sum();
+    Ok(format!("all dead tasks ({count} now)"))
+}
+
 impl ReplayArguments {
     fn in_words(&self) -> String {
-        match (self.named.as_slice(), self.all) {
-            ([], true) => "all dead tasks".to_owned(),
-            ([], false) => "the dead tasks that match".to_owned(),
-            ([id], _) => format!("the dead task {}", clean(id)),
-            (ids, _) => format!("{} dead tasks", ids.len()),
+        match self.named.as_slice() {
+            [] => "the dead tasks that match".to_owned(),
+            [id] => format!("the dead task {}", clean(id)),
+            ids => format!("{} dead tasks", ids.len()),
         }
     }
 }
@@ -177,6 +189,7 @@ async fn finish(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     client.close().await;
+    output.outlive_reader();
     match output.format {
         Format::Json => output.document(&Document { outcome, count })?,
         Format::Text => output.line(&format!("{count} {outcome}"))?,

@@ -40,6 +40,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     let client = connect(shared).await?;
     let outcomes = client.forget(&arguments.ids).await.map_err(failure)?;
     client.close().await;

@@ -8,7 +8,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::printable::clean;
-use crate::queue_view::{QueueDocument, table};
+use crate::queue_view::{QueueDocument, details, table};
 
 mod actions;
 
@@ -19,7 +19,7 @@ pub(crate) struct QueuesArguments {
     #[command(subcommand)]
     action: Option<actions::QueuesSubcommand>,
 
-    /// List only these queues [default: all]
+    /// List only these queues [default: all]; one alone is shown with its settings
     #[arg(value_parser = parse_queue, value_name = "QUEUE")]
     queues: Vec<QueueName>,
 }
@@ -49,12 +49,15 @@ async fn list(
     queues
         .retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
     queues.sort_by(|left, right| left.name.cmp(&right.name));
-    if output.is_json() {
-        for queue in &queues {
-            output.document(&QueueDocument::new(queue))?;
+    match queues.as_slice() {
+        queues if output.is_json() => {
+            for queue in queues {
+                output.document(&QueueDocument::new(queue))?;
+            }
         }
-    } else {
-        output.table(&table(&queues))?;
+        [queue] if wanted.len() == 1 => output.details(&details(queue))?,
+        [] if !wanted.is_empty() => {}
+        queues => output.table(&table(queues))?,
     }
     match wanted.iter().find(|name| !queues.iter().any(|queue| queue.name == name.as_str())) {
         Some(name) => Err(Failure::new(Exit::NotFound, format!("no queue {}", clean(name)))),

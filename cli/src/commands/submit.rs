@@ -42,6 +42,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     if let Some(file) = &arguments.lines {
         if arguments.task.args == "-" || arguments.task.kwargs == "-" {
             return Err(Failure::usage("--args and --kwargs of --lines are not read from stdin"));

@@ -28,6 +28,7 @@ use crate::time::parse_span;
 
 mod command;
 mod endings;
+mod first_process;
 mod lines;
 mod process;
 mod progress;
@@ -83,6 +84,7 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &Output,
 ) -> Result<Exit, Failure> {
+    first_process::stand_in().await?;
     let log = logging::start(LOG_FILTER, LogFormat::Text)?;
     let documents = match output.is_json().then(endings::documents).transpose() {
         Ok(documents) => documents,

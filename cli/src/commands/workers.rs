@@ -15,9 +15,14 @@ use crate::worker_view::{WorkerDocument, details, table};
 
 /// The arguments of `workers`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct WorkersArguments {
     #[command(subcommand)]
     subcommand: Option<WorkersSubcommand>,
+
+    // Without a subcommand the workers are listed.
+    #[command(flatten)]
+    list: ListArguments,
 }
 
 #[derive(Subcommand)]
@@ -38,7 +43,7 @@ enum WorkersSubcommand {
 }
 
 /// The arguments of `workers list`.
-#[derive(Args, Default)]
+#[derive(Args)]
 struct ListArguments {
     /// List only these workers [default: all]
     #[arg(value_name = "INSTANCE")]
@@ -80,19 +85,20 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    match arguments.subcommand.unwrap_or(WorkersSubcommand::List(ListArguments::default())) {
+    match arguments.subcommand.unwrap_or(WorkersSubcommand::List(arguments.list)) {
         WorkersSubcommand::List(ListArguments { instances }) => {
             let client = connect(shared).await?;
-            let workers = connected(&client, &instances).await?;
+            let (workers, missing) = connected(&client, &instances).await?;
             client.close().await;
             match workers.as_slice() {
                 workers if output.is_json() => print_documents(workers, output)?,
                 [worker] if instances.len() == 1 => {
                     output.lines(&details(worker, now_ms(), output.size().width))?
                 }
+                [] if missing.is_some() => {}
                 workers => output.table(&table(workers, now_ms()))?,
             }
-            Ok(Exit::Success)
+            missing.map_or(Ok(Exit::Success), Err)
         }
         WorkersSubcommand::Quiet(arguments) => {
             order(&arguments, WorkerOrder::Quiet, "quiet", shared, output).await
@@ -104,17 +110,20 @@ pub(crate) async fn run(
     }
 }
 
-/// The workers of these instances, or all workers, sorted.
-async fn connected(client: &Client, instances: &[String]) -> Result<Vec<WorkerStatus>, Failure> {
+/// The workers of these instances, or all workers, sorted; and the failure for the first instance
+/// that is not connected.
+async fn connected(
+    client: &Client,
+    instances: &[String],
+) -> Result<(Vec<WorkerStatus>, Option<Failure>), Failure> {
     let mut workers = client.workers().await.map_err(failure)?;
     workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
-    if let Some(name) =
-        instances.iter().find(|name| !workers.iter().any(|worker| worker.instance_id == **name))
-    {
-        return Err(Failure::new(Exit::NotFound, format!("no worker {}", clean(name))));
-    }
+    let missing =
+        instances.iter().find(|name| !workers.iter().any(|worker| worker.instance_id == **name));
+    let missing =
+        missing.map(|name| Failure::new(Exit::NotFound, format!("no worker {}", clean(name))));
     workers.retain(|worker| instances.is_empty() || instances.contains(&worker.instance_id));
-    Ok(workers)
+    Ok((workers, missing))
 }
 
 async fn shutdown(
@@ -136,8 +145,12 @@ async fn order(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     let client = connect(shared).await?;
-    let workers = connected(&client, &arguments.instances).await?;
+    let (workers, missing) = connected(&client, &arguments.instances).await?;
+    if let Some(missing) = missing {
+        return Err(missing);
+    }
     client.order_workers(&arguments.instances, order).await.map_err(failure)?;
     client.close().await;
     for worker in &workers {

@@ -11,9 +11,10 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+
+use crate::descriptor::write_some;
 
 /// The bytes that wait to be written: about ten thousand lines, enough for a reader that pauses. A
 /// larger queue would only take more memory.
@@ -145,18 +146,9 @@ impl<'a> LineWriter<'a> {
 
     fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         while !bytes.is_empty() {
-            match rustix::io::write(self.to, bytes) {
-                Ok(count) => {
-                    bytes = &bytes[count..];
-                    self.is_torn = !bytes.is_empty();
-                }
-                Err(Errno::INTR) => {}
-                // Another process that shares the descriptor made it non-blocking.
-                Err(Errno::AGAIN) => {
-                    poll(&mut [PollFd::from_borrowed_fd(self.to, PollFlags::OUT)], None)?;
-                }
-                Err(error) => return Err(error),
-            }
+            let count = write_some(self.to, bytes)?;
+            bytes = &bytes[count..];
+            self.is_torn = !bytes.is_empty();
         }
         Ok(())
     }

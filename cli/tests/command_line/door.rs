@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::process::{Broker, documents, finish, run, within_deadline};
+use crate::process::{Broker, documents, finish, program, run, within_deadline};
 use tempfile::TempDir;
 
 fn started() -> (Broker, TempDir) {
@@ -67,6 +67,39 @@ fn an_address_needs_no_scheme_and_another_server_is_recognised() {
         assert_eq!(refused.code, Some(3), "{refused:?}");
         assert!(refused.stderr.contains(&format!("{address} is {name}")), "{refused:?}");
     }
+}
+
+#[test]
+fn a_server_of_another_protocol_is_named_and_gives_the_same_code_to_every_command() {
+    for (greeting, name) in [
+        (&b"SSH-2.0-OpenSSH_9.9\r\n"[..], "the program that answers speaks SSH"),
+        (b"-ERR unknown command\r\n", "the program that answers is no Celeriac broker"),
+        (b"\xde\xad\xbe\xef\xde\xad", "the program that answers is no Celeriac broker"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
+    ] {
+        let address = server_that_greets(greeting);
+        for command in [&["queues"][..], &["work", "--name", "n", "--", "true"]] {
+            let shared = ["--url", &address, "--timeout", "2s"];
+            let refused = run(&[&shared, command].concat());
+            assert_eq!(refused.code, Some(3), "{refused:?}");
+            assert!(refused.stderr.contains(name), "{refused:?}");
+            assert!(!refused.stderr.contains("did not accept"), "{refused:?}");
+        }
+    }
+}
+
+/// The address of a server that says this to every client, and nothing more.
+fn server_that_greets(greeting: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("accepted");
+            connection.write_all(greeting).expect("sent");
+            std::mem::forget(connection);
+        }
+    });
+    address
 }
 
 /// A broker that is slow to take clients answers another protocol at once.
@@ -159,42 +192,84 @@ fn the_arguments_of_a_task_can_be_seen() {
 }
 
 #[test]
-fn the_tasks_of_a_file_are_submitted_line_by_line() {
-    let (broker, data) = started();
-    let lines: String = (0..2_500)
-        .map(|number| format!("{{\"id\": \"{number}\", \"args\": [{number}]}}\n"))
-        .collect();
-    let file = data.path().join("tasks.jsonl");
-    let other = "{\"name\": \"m\", \"queue\": \"other\", \"tags\": [\"b\"]}";
-    std::fs::write(&file, format!("{lines}\n{other}\n")).expect("written");
-    let mut submit = broker.command(&["submit", "n", "--queue", "songs", "--tag", "a", "--lines"]);
-    let submitted = finish(submit.arg(&file), "");
-    assert_eq!(submitted.stdout, "2501 submitted, 0 refused\n", "{submitted:?}");
-    let document = &documents(&broker.run(&["show", "2499", "--json"]).stdout)[0];
-    assert_eq!(document["payload"], serde_json::json!([[2499], {}]));
-    let others = documents(&broker.run(&["tasks", "--json", "--queue", "other"]).stdout);
-    assert_eq!(others[0]["name"], "m", "{others:?}");
-    assert_eq!(others[0]["tags"], serde_json::json!(["a", "b"]));
+fn a_limit_of_open_files_that_is_too_low_is_named() {
+    let (work, serve) = (["work", "--name", "n", "--", "true"], ["serve", "--data", "d"]);
+    for arguments in [&["queues"][..], &work, &["top", "--once"], &["check", "d"], &serve] {
+        for limit in ["6", "7", "9"] {
+            let script = format!("ulimit -n {limit}; exec celeriac \"$@\"");
+            let refused =
+                finish(program("sh").args(["-c", &script, "celeriac"]).args(arguments), "");
+            assert_eq!(refused.code, Some(1), "{refused:?}");
+            let limit = format!("celeriac: this process may have {limit} files open");
+            assert!(refused.stderr.starts_with(&limit), "{refused:?}");
+        }
+    }
+}
 
-    let wrong = "{\"id\": \"x\"}\n{\"idd\": \"y\"}\n";
-    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), wrong);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("line 2: unknown field `idd`"), "{refused:?}");
-    assert!(refused.stderr.contains("before it that were submitted: 1"), "{refused:?}");
-    assert_eq!(broker.run(&["status", "x"]).code, Some(0));
-    // A line is submitted although no other follows yet.
-    let mut submit = broker.command(&["submit", "n", "--json", "--lines", "-"]);
-    let mut submit = submit.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
-    let mut stdin = submit.stdin.take().expect("piped");
-    stdin.write_all(b"{\"id\": \"slow\"}\n").expect("written");
-    submit.stdout.take().expect("piped").read_exact(&mut [0; 10]).expect("it is accepted");
-    drop(stdin);
-    assert_eq!(submit.wait().expect("it ends").code(), Some(0));
-    let full = "{\"id\": \"y\", \"priority\": 10}\n";
-    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), full);
-    assert_eq!((refused.code, refused.stdout.lines().count()), (Some(2), 1), "{refused:?}");
-    let no_name = finish(&mut broker.command(&["submit", "--lines", "-"]), "{}\n");
-    assert!(no_name.stderr.contains("line 1: the task has no name"), "{no_name:?}");
+#[test]
+fn a_refusal_says_what_to_do() {
+    let (broker, _data) = started();
+    for (arguments, code, sentence) in [
+        (
+            &["purge", "q"][..],
+            2,
+            "there is no command `purge`; did you mean `celeriac queues purge`?",
+        ),
+        (
+            &["resume", "q"],
+            2,
+            "did you mean `celeriac queues resume` or `celeriac workers resume`?",
+        ),
+        (&["serve"], 2, "data is missing: give --data DIR, as in `celeriac serve --data ./data`"),
+        (
+            &["submit", "n", "--args", "[a]"],
+            2,
+            "it is `[a]` and has to be a JSON array, such as '[",
+        ),
+        (&["tasks", "--limit", "0"], 2, "`0` is not a whole number from 1 on"),
+        (
+            &["queues", "--url", "127.0.0.1:1"],
+            3,
+            "; start one with `celeriac serve --data DIR`, or",
+        ),
+        (&["queues", "--token-file", "./none"], 2, "cannot read the token file ./none: "),
+        (&["serve", "--data", "d", "--config", "/dev/zero"], 2, "it is longer than 1 MiB"),
+    ] {
+        let refused = broker.run(arguments);
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        assert!(refused.stderr.contains(sentence), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_listing_that_leaves_tasks_out_says_so_beside_the_listing() {
+    let (broker, _data) = started();
+    for _ in 0..3 {
+        assert_eq!(broker.run(&["submit", "n"]).code, Some(0));
+    }
+    for sort in ["newest", "none"] {
+        let listed = broker.run(&["tasks", "--limit", "2", "--sort", sort]);
+        assert_eq!((listed.code, listed.stdout.lines().count()), (Some(0), 3), "{listed:?}");
+        let more = "celeriac: there are more tasks: --limit COUNT or --all shows them\n";
+        assert_eq!(listed.stderr, more);
+    }
+}
+
+#[test]
+fn a_queue_is_listed_with_its_settings_and_says_why_it_stays() {
+    let (broker, _data) = started();
+    let set = ["queues", "set", "songs", "--bytes-max", "1MiB", "--expires", "2h"];
+    assert_eq!(broker.run(&set).code, Some(0));
+    let shown = broker.run(&["queues", "songs"]).stdout;
+    for line in ["queue       songs", "tasks max   none", "bytes max   1048576", "expires     2h"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let both = broker.run(&["queues", "songs", "nope"]);
+    assert_eq!((both.code, both.stdout.lines().count()), (Some(4), 2), "{both:?}");
+    let deleted = broker.run(&["queues", "delete", "default", "--yes"]);
+    assert!(deleted.stdout.ends_with("default is still listed: this queue always exists\n"));
+    assert_eq!(broker.run(&["dead"]).code, Some(0));
+    assert_eq!(broker.run(&["workers", "nobody"]).stderr, "celeriac: no worker nobody\n");
 }
 
 #[test]
@@ -211,6 +286,9 @@ fn a_wrong_token_and_a_refusal_for_now_have_their_own_exit_codes() {
     let mut serve = crate::process::celeriac(&["serve", "--listen", "127.0.0.1:0", "--data"]);
     serve.arg(data.path()).args(["--log", "error"]).env("CELERIAC_TOKEN", "s3cret");
     let broker = Broker::ready(serve);
+    let none = broker.run(&["queues"]);
+    assert_eq!(none.code, Some(8), "{none:?}");
+    assert!(none.stderr.contains("none was given: use --token-file FILE"), "{none:?}");
     let wrong = finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "guess"), "");
     assert_eq!(wrong.code, Some(8), "{wrong:?}");
     let with_token =
@@ -219,15 +297,14 @@ fn a_wrong_token_and_a_refusal_for_now_have_their_own_exit_codes() {
     assert_eq!(with_token(&["submit", "n", "--queue", "q"]).code, Some(0));
     let full = with_token(&["submit", "n", "--queue", "q"]);
     assert_eq!(full.code, Some(9), "{full:?}");
+    assert!(full.stderr.contains("its tasks_max is 1; submit later, or raise"), "{full:?}");
 }
 
 #[test]
 fn a_program_without_a_command_prints_its_short_help() {
-    for arguments in [&[][..], &["dead"]] {
-        let help = run(arguments);
-        assert_eq!((help.code, help.stdout.as_str()), (Some(2), ""), "{help:?}");
-        assert!(help.stderr.contains("Usage: celeriac"), "{help:?}");
-        assert!(help.stderr.lines().count() < 45, "{help:?}");
-    }
-    assert!(run(&[]).stderr.contains("celeriac submit hello --wait"));
+    let help = run(&[]);
+    assert_eq!((help.code, help.stdout.as_str()), (Some(2), ""), "{help:?}");
+    assert!(help.stderr.contains("Usage: celeriac"), "{help:?}");
+    assert!(help.stderr.lines().count() < 45, "{help:?}");
+    assert!(help.stderr.contains("celeriac submit hello --wait"));
 }

@@ -96,6 +96,42 @@ fn the_start_and_a_lost_worker_have_lines_with_all_that_matters() {
 }
 
 #[test]
+fn the_end_of_a_connection_is_laid_to_the_side_that_ended_it() {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::ready(serve(&data, &[]));
+    assert_eq!(broker.run(&["queues"]).code, Some(0));
+    drop(Worker::connect(&broker, "songs.cluster"));
+    // The lines come in the order of the events, and this one comes later than both.
+    let mut http = TcpStream::connect(&broker.address).expect("connected");
+    http.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+    within_deadline(move || http.read_to_end(&mut Vec::new()).expect("answered"));
+    let log = end(broker);
+    let client = event(&log, "a client disconnects");
+    assert_eq!(client["reason"], "it said goodbye", "{client}");
+    let worker = event(&log, "a worker disconnects");
+    assert_eq!(worker["reason"], "it closed the connection without a goodbye", "{worker}");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_has_a_line_and_a_sentence_for_producers() {
+    // A disk in memory is smaller than this reserve on every machine.
+    let data = TempDir::new_in("/dev/shm").expect("a folder");
+    let reserve = ["--disk-reserve", "1TiB"];
+    let broker = Broker::ready(serve(&data, &reserve));
+    let mut submit = broker.command(&["submit", "n", "--lines", "-"]);
+    let refused = finish(&mut submit, "{\"id\": \"a\"}\n{\"id\": \"b\"}\n");
+    assert_eq!(refused.code, Some(9), "{refused:?}");
+    assert_eq!(refused.stdout, "0 created, 0 joined, 2 refused\n", "{refused:?}");
+    assert!(refused.stderr.contains(": refused (disk_full): "), "{refused:?}");
+    assert!(refused.stderr.contains("make room on it, or submit later"), "{refused:?}");
+    let log = end(broker);
+    let low = log.iter().find(|line| line["message"].to_string().contains("disk is nearly full"));
+    let low = low.unwrap_or_else(|| panic!("{log:?}"));
+    assert_eq!((&low["level"], &low["needed_bytes"]), (&"WARN".into(), &(1_u64 << 40).into()));
+    assert!(low["usable_bytes"].is_u64() && low["folder"].is_string(), "{low}");
+}
+
+#[test]
 fn wrong_tokens_and_other_protocols_have_lines_and_no_token_is_in_the_log() {
     let data = TempDir::new().expect("a folder");
     let mut command = serve(&data, &[]);

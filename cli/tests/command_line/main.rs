@@ -3,12 +3,14 @@
 
 mod backup;
 mod broker;
+mod completions;
 mod dead;
 mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
 mod info;
+mod lines;
 mod listing;
 mod log;
 mod log_lines;
@@ -20,6 +22,7 @@ mod results;
 mod secrets;
 mod settings;
 mod signals;
+mod split_debug;
 mod terminal;
 mod top;
 mod usage;

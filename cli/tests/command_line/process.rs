@@ -14,13 +14,28 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The binary, without the variables of the environment that could change its behaviour.
 pub(crate) fn celeriac(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_celeriac"));
+    without_variables(&mut command);
+    command.args(arguments);
+    command
+}
+
+/// Another program that finds the binary on its path, in the same clean environment.
+pub(crate) fn program(name: &str) -> Command {
+    let binary = Path::new(env!("CARGO_BIN_EXE_celeriac"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(name);
+    without_variables(&mut command);
+    let folder = binary.parent().expect("a folder").display();
+    command.env("PATH", format!("{folder}:{path}"));
+    command
+}
+
+fn without_variables(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| {
         name.starts_with("CELERIAC_") || ["NOTIFY_SOCKET", "NO_COLOR"].contains(&name.as_str())
     }) {
         command.env_remove(name);
     }
-    command.args(arguments);
-    command
 }
 
 /// The exit code and the output of a process that has ended.

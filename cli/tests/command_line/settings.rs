@@ -81,13 +81,13 @@ fn the_exact_names_hold_for_whole_numbers_and_a_setting_has_one_name_at_a_time()
 fn a_wrong_span_or_size_is_refused_at_its_place() {
     refused(&with_flags(&["--lease", "soon"]), "'--lease <SPAN>': `soon` is not a span");
     refused(&with_flags(&["--frame-max", "8M"]), "`8M` is not a size such as 8MiB");
-    refused(&with_flags(&["--lease", "2ms"]), "--lease: lease_ms is 2, the least is 10000");
+    refused(&with_flags(&["--lease", "2ms"]), "--lease: lease is 2ms, the least is 10s");
     refused(
         &with_file("\nlease = 15"),
         "celeriac.toml:2: invalid type: integer `15`, expected a span",
     );
     refused(&with_file("payload_max = \"big\""), "celeriac.toml:1: `big` is not a size");
-    refused(&with_file("lease = \"2ms\""), "celeriac.toml:1: lease_ms is 2");
+    refused(&with_file("lease = \"2ms\""), "celeriac.toml:1: lease is 2ms");
 }
 
 #[test]

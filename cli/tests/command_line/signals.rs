@@ -94,9 +94,9 @@ fn a_broker_that_ignores_sighup_outlives_its_terminal() {
 
 /// The command as the first process of a container. `unshare` makes one, which needs root.
 #[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
-fn as_first_process(command: &Command) -> Option<Command> {
+pub(crate) fn as_first_process(command: &Command) -> Option<Command> {
     let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--mount-proc"]);
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
     let probe = unshare.arg("true").stderr(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
         eprintln!("SKIPPED: no process can be made the first one of a container");
@@ -104,7 +104,7 @@ fn as_first_process(command: &Command) -> Option<Command> {
     }
     let mut unshare = Command::new("unshare");
     unshare
-        .args(["--pid", "--fork", "--mount-proc"])
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
         .arg(command.get_program())
         .args(command.get_args());
     unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -112,7 +112,7 @@ fn as_first_process(command: &Command) -> Option<Command> {
 }
 
 /// The process id of the command that `unshare` started, as soon as the command handles SIGTERM.
-fn listening_child(unshare: u32) -> String {
+pub(crate) fn listening_child(unshare: u32) -> String {
     const TERM: u64 = 1 << 14;
     let caught = |pid: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -65,7 +65,7 @@ impl Terminal {
         }
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("pressed");
     }
 
@@ -195,4 +195,24 @@ fn top_on_a_small_screen_scrolls_and_filters() {
     // The frames after the last key of the filter.
     let filtered = shown.rsplit("/-2_").next().expect("a frame");
     assert!(filtered.contains("queue-27") && !filtered.contains("queue-26"), "{filtered:?}");
+}
+
+#[test]
+fn top_fills_the_highest_terminal() {
+    let (broker, _data) = started();
+    let mut terminal = Terminal::open_with_size(broker.command(&["top"]), 80, u16::MAX);
+    terminal.wait_for("QUEUE");
+    terminal.press("q");
+    let (code, seen) = terminal.end();
+    assert_eq!(code, Some(0));
+    assert!(!seen.contains("panicked"), "{}", &seen[seen.len().saturating_sub(500)..]);
+}
+
+#[test]
+fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
+    let (broker, _data) = started();
+    let mut terminal = Terminal::open(broker.command(&["dead", "discard", "--all"]));
+    terminal.wait_for("Discard all dead tasks (0 now)? [y/N] ");
+    terminal.press("n\n");
+    assert_eq!(terminal.end().0, Some(1));
 }

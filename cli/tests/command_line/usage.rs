@@ -223,7 +223,8 @@ fn ids_and_names_have_1_to_255_bytes() {
 #[test]
 fn bad_json_is_answered_with_its_position() {
     let output = run(&["submit", "a", "--args", "[1,\n 2,, 3]"]);
-    assert_eq!(output.stderr, "celeriac: --args is not JSON: expected value at line 2 column 4\n");
+    let sentence = "celeriac: --args is not JSON: expected value at line 2 column 4; it is `[1,";
+    assert!(output.stderr.starts_with(sentence), "{output:?}");
     let output = finish(&mut celeriac(&["submit", "a", "--args", "-"]), "[tru]");
     assert_eq!(
         (output.code, output.stderr.contains("line 1 column 5")),
@@ -277,15 +278,11 @@ fn a_bad_file_is_refused_with_file_and_line() {
     refused("data = \"d\"\nlease_ms = -1", &[], "celeriac.toml:2: invalid value");
     refused("data = \"d\"\nlease_ms = ", &[], "celeriac.toml:2: ");
     refused("data = \"d\"\nlisten = \"here\"", &[], "celeriac.toml:2: ");
-    refused(
-        "data = \"d\"\nlease_ms = 1",
-        &[],
-        "celeriac.toml:2: lease_ms is 1, the least is 10000",
-    );
+    refused("data = \"d\"\nlease_ms = 1", &[], "celeriac.toml:2: lease is 1ms, the least is 10s");
     refused(
         "data = \"d\"\nlease_ms = 1",
         &["--lease-ms", "2"],
-        "celeriac: --lease-ms: lease_ms is 2, the least is 10000",
+        "celeriac: --lease-ms: lease is 2ms, the least is 10s",
     );
     refused("data = \"d\"\nlog = \"a=b=c\"", &[], "celeriac.toml:2: log filter");
     refused(

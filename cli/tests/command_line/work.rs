@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Broker, documents, run, within_deadline};
+use crate::signals::{as_first_process, listening_child};
 
 pub(crate) fn started() -> (Broker, TempDir) {
     let data = TempDir::new().expect("a folder");
@@ -310,4 +311,36 @@ fn the_timeout_holds_for_an_address_where_nobody_answers() {
     assert_eq!(refused.code, Some(3), "{refused:?}");
     let within = refused.stderr.split_once("no broker answered within ").expect("the sentence").1;
     assert!(within.starts_with("1s") || within.contains("ms"), "{refused:?}");
+}
+
+#[test]
+fn a_worker_that_is_the_first_process_of_a_container_waits_for_the_orphans_of_its_commands() {
+    let (broker, data) = started();
+    let pid_file = data.path().join("pid-of-the-orphan");
+    // The orphan ends after its parent, the command. Its process id is one of the container.
+    let script = format!("(sh -c 'echo $$ > {0}.new; mv {0}.new {0}' &)", pid_file.display());
+    let command = broker.command(&["work", "--json", "--name", "n", "--", "sh", "-c", &script]);
+    let Some(mut command) = as_first_process(&command) else { return };
+    let mut worker = CommandWorker(command.stdout(Stdio::piped()).spawn().expect("unshare runs"));
+    let first = listening_child(worker.0.id());
+    let submit = ["submit", "n", "--max-attempts", "1", "--wait"];
+    assert_eq!(broker.run(&submit).code, Some(0));
+    let root = format!("/proc/{first}/root/proc");
+    within_deadline(move || {
+        let orphan = loop {
+            match std::fs::read_to_string(&pid_file) {
+                Ok(pid) => break pid.trim().to_owned(),
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        assert!(std::path::Path::new(&root).join("1").exists(), "the processes of the container");
+        while std::path::Path::new(&root).join(&orphan).exists() {}
+    });
+
+    let status = std::process::Command::new("kill").args(["-s", "TERM", &first]).status();
+    assert!(status.expect("kill runs").success());
+    let mut child =
+        std::mem::replace(&mut worker.0, std::process::Command::new("true").spawn().expect("true"));
+    let code = within_deadline(move || child.wait().expect("it can be waited for").code());
+    assert_eq!(code, Some(0));
 }

@@ -24,12 +24,17 @@ impl Worker {
 
     /// Like `connect`, with this instance id.
     pub(crate) fn connect_as(broker: &Broker, instance: &str, task_name: &str) -> Self {
+        Self::connect_to(&broker.address, instance, task_name)
+    }
+
+    /// Like `connect_as`, with the address of a broker.
+    pub(crate) fn connect_to(address: &str, instance: &str, task_name: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("starts");
-        let mut options = ConnectionOptions::new(&broker.address);
+        let mut options = ConnectionOptions::new(address);
         options.instance_id = instance.to_owned();
         options.worker = Some(wire::WorkerInfo {
             queues: vec![wire::QueueSubscription { queue: "default".to_owned(), weight: 1 }],

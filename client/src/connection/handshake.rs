@@ -190,8 +190,11 @@ impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => Failure::Unreachable(error),
+            FrameError::OtherProtocol(name) => {
+                Failure::no_broker(format!("the program that answers speaks {name}"))
+            }
             error => Failure::no_broker(format!(
-                "the program that answers is no Celeriac broker: {error}"
+                "the program that answers is no Celeriac broker (its answer is {error})"
             )),
         }
     }

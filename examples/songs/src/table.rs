@@ -57,12 +57,12 @@ pub(crate) fn summary(
             }
             Err(reason) => {
                 values.push(std::array::from_fn(|_| NONE.to_owned()));
-                failures.push_str(&format!("{}: {reason}\n", song.title));
+                failures.push_str(&folded(&format!("{}: {reason}", song.title), columns));
             }
         }
     }
     let table = table(songs, outcomes, values, columns);
-    format!("{table}\n{}{failures}", legend(clusters, &members))
+    format!("{table}\n{}{failures}", legend(clusters, &members, columns))
 }
 
 /// The rows of the songs. The titles and the states get the width that the `values` leave.
@@ -136,14 +136,37 @@ fn numbers(features: &Features) -> [String; 4] {
     ]
 }
 
-/// A line for each group with the titles of its songs.
-fn legend(clusters: &Clusters, members: &[Vec<&str>]) -> String {
+/// For each group the titles of its songs.
+fn legend(clusters: &Clusters, members: &[Vec<&str>], columns: u16) -> String {
     let mut text = String::new();
     for (index, (group, members)) in clusters.groups.iter().zip(members).enumerate() {
         let members = members.join(", ");
-        text.push_str(&format!("group {} ({}): {members}\n", letter(index), group.name));
+        let line = format!("group {} ({}): {members}", letter(index), group.name);
+        text.push_str(&folded(&line, columns));
     }
     text
+}
+
+/// The text in lines that fit into the columns. It is broken between words, and the lines after the
+/// first one are indented.
+fn folded(text: &str, columns: u16) -> String {
+    const INDENT: &str = "  ";
+    let (mut folded, mut width) = (String::new(), 0);
+    for word in text.split(' ') {
+        let word_width = measure_text_width(word);
+        if width > 0 && width + 1 + word_width > usize::from(columns) {
+            folded.push('\n');
+            folded.push_str(INDENT);
+            width = INDENT.len();
+        } else if width > 0 {
+            folded.push(' ');
+            width += 1;
+        }
+        folded.push_str(word);
+        width += word_width;
+    }
+    folded.push('\n');
+    folded
 }
 
 /// The name of a group: `A` for the first one. Numbers follow after `Z`, which only a user who sets
@@ -210,6 +233,20 @@ mod tests {
             70,
         );
         assert!(text.lines().all(|line| line.chars().count() <= 70), "{text}");
+    }
+
+    #[test]
+    fn groups_and_failures_are_broken_between_words() {
+        let songs: Vec<Song> = (0..12).map(|number| song(&format!("song {number:02}"))).collect();
+        let reason = ["failed: the file has no sound that could be decoded"; 3].join(", and ");
+        let mut outcomes = vec![outcome(Err(reason.clone()))];
+        outcomes.resize_with(12, || outcome(Ok(features(None))));
+        let clusters = cluster(&vec![features(None); 11], Some(1));
+        let text = summary(&songs, &outcomes, &clusters, 80);
+        assert!(text.lines().all(|line| measure_text_width(line) <= 80), "{text}");
+        let unbroken = text.replace("\n  ", " ");
+        assert!(unbroken.contains(&format!("song 00: {reason}\n")), "{text}");
+        assert!(unbroken.contains("song 10, song 11\n"), "{text}");
     }
 
     #[test]

@@ -102,25 +102,37 @@ def broker_url(
       token.
     - Without both, `CELERIAC_TOKEN` is the token.
 
-    A variable that is empty counts as one that is not set.
+    A variable that is empty counts as not set.
     """
     if isinstance(text, BrokerUrl):
         return text
     variables = os.environ if environment is None else environment
     if text is None:
+        address = _variable(variables, "CELERIAC_URL") or DEFAULT_URL
         try:
-            url = BrokerUrl.parse(variables.get("CELERIAC_URL") or DEFAULT_URL)
+            url = BrokerUrl.parse(address)
         except InvalidUrl as error:
             raise InvalidUrl(f"CELERIAC_URL cannot be used: {error}") from None
     else:
         url = BrokerUrl.parse(text)
     if url.token:
         return url
-    path = variables.get("CELERIAC_TOKEN_FILE")
+    path = _variable(variables, "CELERIAC_TOKEN_FILE")
     if path:
         return BrokerUrl(url.host, url.port, _token_in(path))
-    token = _visible("CELERIAC_TOKEN", variables.get("CELERIAC_TOKEN", ""))
+    token = _visible("CELERIAC_TOKEN", _variable(variables, "CELERIAC_TOKEN"))
     return BrokerUrl(url.host, url.port, token)
+
+
+def _variable(variables: Mapping[str, str], name: str) -> str:
+    """A variable of the environment, or an empty text. Python keeps bytes that are not UTF-8 as
+    halves of surrogate pairs, which no output takes."""
+    value = variables.get(name, "")
+    try:
+        value.encode()
+    except UnicodeError:
+        raise InvalidUrl(f"the variable {name} is not UTF-8 text") from None
+    return value
 
 
 def _split_first(text: str, marks: str) -> tuple[str, str, str]:

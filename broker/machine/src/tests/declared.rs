@@ -20,7 +20,7 @@ fn a_declared_queue_stays_and_keeps_its_settings() {
         submit a queue=songs
             c: Created { state: Queued }
         submit b queue=songs
-            c: Refused(Refusal { code: QueueFull, message: "the queue `songs` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `songs` is full: its tasks_max is 1; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         configure songs tasks=2
             c: done
         submit b queue=songs
@@ -55,7 +55,7 @@ fn a_configured_queue_is_declared_without_a_change() {
         submit a queue=songs
             c: Created { state: Queued }
         submit b queue=songs
-            c: Refused(Refusal { code: QueueFull, message: "the queue `songs` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `songs` is full: its tasks_max is 1; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
     "#]]);
 }
 

@@ -248,9 +248,9 @@ fn a_full_disk_takes_outcomes_of_tasks_and_makes_no_new_ones() {
         put a leased=1 state=SUCCESS
             c: Success g1
         put d state=SUCCESS
-            c: DiskFull None: the broker's disk is nearly full
+            c: DiskFull None: the broker's disk is nearly full, so it takes no new tasks: make room on it, or submit later
         put b state=SUCCESS
-            c: DiskFull Some(Failure): the broker's disk is nearly full
+            c: DiskFull Some(Failure): the broker's disk is nearly full, so it takes no new tasks: make room on it, or submit later
         get a b d
             c: a Success g1 v4, b Failure g1 v2, d unknown
     "#]]);

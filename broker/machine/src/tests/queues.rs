@@ -46,11 +46,11 @@ fn a_full_queue_refuses_submits() {
         submit a
             c: Created { state: Queued }
         submit b
-            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full: its tasks_max is 1; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         submit d queue=small bytes=10
             c: Created { state: Queued }
         submit e queue=small bytes=10
-            c: Refused(Refusal { code: QueueFull, message: "the queue `small` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `small` is full: its bytes_max is 15; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         cancel a d
             c: ("a", Revoked), ("d", Revoked)
         submit b
@@ -329,14 +329,14 @@ fn a_submit_that_is_refused_leaves_no_queue_behind() {
         submit a
             c: Created { state: Queued }
         submit b
-            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full: its tasks_max is 1; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         submit a queue=songs
             c: Joined { generation: 1, state: Queued }
         submit a queue=songs conflict=reject
             c: Refused(Refusal { code: TaskExists, message: "a task of this id exists", retry_after_ms: 0 })
         disk full
         submit d queue=films
-            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full, so it takes no new tasks: make room on it, or submit later", retry_after_ms: 1000 })
         queues
             c: default: ready 1 scheduled 0 leased 0 dead 0
         disk free

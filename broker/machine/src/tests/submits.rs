@@ -16,12 +16,12 @@ fn a_resent_submit_is_joined_even_when_there_is_no_room_for_new_ones() {
         submit a
             c: Joined { generation: 1, state: Queued }
         submit b
-            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full: its tasks_max is 1; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         disk full
         submit a
             c: Joined { generation: 1, state: Queued }
         submit b
-            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full, so it takes no new tasks: make room on it, or submit later", retry_after_ms: 1000 })
     "#]]);
 }
 
@@ -103,7 +103,7 @@ fn a_full_disk_refuses_submits_and_takes_reports() {
             w: deliver a lease 1 attempt 1 delivery 1
         disk full
         submit b
-            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full", retry_after_ms: 1000 })
+            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full, so it takes no new tasks: make room on it, or submit later", retry_after_ms: 1000 })
         complete a
             w: Ok(Success)
         disk free
@@ -121,7 +121,7 @@ fn one_refused_task_of_a_batch_spoils_no_other() {
         configure default tasks=2
             c: done
         submit a1..a4
-            c: Created { state: Queued }, Created { state: Queued }, Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 }), Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 })
+            c: Created { state: Queued }, Created { state: Queued }, Refused(Refusal { code: QueueFull, message: "the queue `default` is full: its tasks_max is 2; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 }), Refused(Refusal { code: QueueFull, message: "the queue `default` is full: its tasks_max is 2; submit later, or raise the bound with `celeriac queues set`", retry_after_ms: 1000 })
         get a1 a2 a3 a4
             c: a1 Queued for Worker g1 v1, a2 Queued for Worker g1 v1, a3 unknown, a4 unknown
     "#]]);

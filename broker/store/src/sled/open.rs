@@ -34,7 +34,7 @@ impl Store {
         config: StoreConfig,
         load: &mut dyn FnMut(Record),
     ) -> Result<(Self, Marks), Error> {
-        let (archive, journal) = SledArchive::open(&folder)?;
+        let (archive, journal) = SledArchive::open(&folder).map_err(Error::of_start)?;
         let (witness, path) = (archive.log.clone(), archive.folder.path().to_owned());
         let archive = Arc::new(archive);
         let medium: Result<Box<dyn Medium>, Error> = match journal {
@@ -45,7 +45,7 @@ impl Store {
             match (error, witness.read_failure()) {
                 // Bytes that cannot be read at the moment look like damage to sled.
                 (Error::Damaged { .. }, Some(source)) => unreadable(&path)(source),
-                (error, _) => error,
+                (error, _) => error.of_start(),
             }
         })
     }

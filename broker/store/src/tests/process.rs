@@ -328,3 +328,19 @@ fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
     let (_store, serials) = open(&folder).unwrap();
     assert!(serials.len() as u64 >= confirmed - 1);
 }
+
+#[test]
+fn a_start_without_a_free_byte_says_to_make_room() {
+    let Some(disk) = SmallDisk::new(8) else {
+        eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
+        return;
+    };
+    let (new, old) = (disk.path().join("new"), disk.path().join("old"));
+    std::fs::create_dir(&old).unwrap();
+    disk.fill("filler");
+    for folder in [new, old] {
+        let error = open(&folder).map(drop).unwrap_err();
+        assert_eq!(error.exit_code(), 14, "{error}");
+        assert!(error.to_string().contains("make room"), "{error}");
+    }
+}

@@ -9,13 +9,14 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
 use crate::arguments::{SharedOptions, parse_queue};
+use crate::byte_size::parse_bytes;
 use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
-use crate::queue_view::QueueSettingsDocument;
-use crate::time::{parse_span, rough, whole_ms};
+use crate::queue_view::{QueueSettingsDocument, setting_rows};
+use crate::time::parse_span;
 
 #[derive(Subcommand)]
 pub(super) enum QueuesSubcommand {
@@ -83,8 +84,8 @@ pub(super) struct SetArguments {
     #[arg(long, value_parser = parse_count, value_name = "COUNT|none")]
     tasks_max: Option<Setting<u64>>,
 
-    /// Refuse submits that would bring the payloads of the queue over this many bytes
-    #[arg(long, value_parser = parse_count, value_name = "BYTES|none")]
+    /// Refuse submits that would bring the payloads of the queue over this size, such as 64MiB
+    #[arg(long, value_parser = parse_optional_bytes, value_name = "SIZE|none")]
     bytes_max: Option<Setting<u64>>,
 
     /// Revoke tasks that have not started after this long, if they name no other time
@@ -107,6 +108,13 @@ fn parse_count(text: &str) -> Result<Setting<u64>, String> {
             .parse()
             .map(|count| Setting(Some(count)))
             .map_err(|_| format!("`{text}` is neither a number nor none")),
+    }
+}
+
+fn parse_optional_bytes(text: &str) -> Result<Setting<u64>, String> {
+    match text {
+        "none" => Ok(Setting(None)),
+        text => parse_bytes(text).map(|bytes| Setting(Some(bytes))),
     }
 }
 
@@ -154,6 +162,7 @@ pub(super) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    output.outlive_reader();
     match subcommand {
         QueuesSubcommand::Pause(PauseArguments { which, create }) => {
             let missing = if create { Missing::Created } else { Missing::Refused };
@@ -238,8 +247,23 @@ async fn delete(
     let name = clean(&queue.name);
     consent.ask(&format!("Delete the queue {name} and revoke {}?", waiting(&queue))).await?;
     let revoked = client.delete_queue(&queue.name).await.map_err(failure)?;
+    let left = client.queue(&queue.name).await.map_err(failure)?;
     client.close().await;
-    print_revoked(&queue, "deleted", revoked, output)
+    let exit = print_revoked(&queue, "deleted", revoked, output)?;
+    if let Some(left) = left.filter(|_| !output.is_json()) {
+        output.line(&format!("{name} is still listed: {}", why_it_stays(&left)))?;
+    }
+    Ok(exit)
+}
+
+/// Why a queue without settings and waiting tasks exists.
+fn why_it_stays(queue: &QueueInfo) -> String {
+    match (queue.dead, queue.workers) {
+        (0, 0) if queue.name == "default" => "this queue always exists".to_owned(),
+        (0, 0) => "it was used again".to_owned(),
+        (0, workers) => format!("workers that serve it: {workers}"),
+        (dead, _) => format!("dead tasks that it keeps: {dead}"),
+    }
 }
 
 async fn existing(client: &Client, name: &QueueName) -> Result<QueueInfo, Failure> {
@@ -291,7 +315,11 @@ async fn set(
             let settings = QueueSettingsDocument::new(&settings);
             output.document(&SetDocument { queue: name, settings })?
         }
-        Format::Text => output.details(&details(name, &settings))?,
+        Format::Text => {
+            let mut rows = vec![("queue", clean(name))];
+            rows.extend(setting_rows(&settings));
+            output.details(&rows)?
+        }
     }
     Ok(Exit::Success)
 }
@@ -306,17 +334,4 @@ impl SetArguments {
             result_ttl: self.result_ttl.map_or(present.result_ttl, |Setting(span)| span),
         }
     }
-}
-
-fn details(name: &str, settings: &QueueSettings) -> [(&'static str, String); 5] {
-    let count = |bound: Option<u64>| bound.map_or("none".to_owned(), |bound| bound.to_string());
-    let span =
-        |span: Option<Duration>| span.map_or("none".to_owned(), |span| rough(whole_ms(span)));
-    [
-        ("queue", clean(name)),
-        ("tasks max", count(settings.tasks_max)),
-        ("bytes max", count(settings.bytes_max)),
-        ("expires", span(settings.expires_in)),
-        ("result ttl", span(settings.result_ttl)),
-    ]
 }

@@ -7,8 +7,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use celeriac_broker::Config;
+use celeriac_broker::{Config, ConfigError};
 use celeriac_proto::limits::DEFAULT_PORT;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -216,7 +217,7 @@ impl ServeConfig {
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         self.broker
             .check()
-            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
+            .map_err(|error| InvalidSetting { key: error.key(), sentence: in_words(&error) })?;
         parse_filter(&self.log).map_err(|error| InvalidSetting {
             key: "log",
             sentence: format!("log filter `{}`: {error}", self.log),
@@ -235,6 +236,33 @@ impl ServeConfig {
     /// Whether other machines may reach the address.
     pub(super) fn is_public(&self) -> bool {
         !self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+/// The sentence for a value that a broker cannot run with, in the units that people write.
+fn in_words(error: &ConfigError) -> String {
+    let bounded = |key: &str, value: u64, which: &str, bound: u64| {
+        let name = key.trim_end_matches("_ms").replace("_bytes", "");
+        format!("{name} is {}, the {which} is {}", with_unit(key, value), with_unit(key, bound))
+    };
+    match error {
+        ConfigError::Missing { key: "data" } => {
+            format!("{error}: give --data DIR, as in `celeriac serve --data ./data`")
+        }
+        ConfigError::TooSmall { key, value, min } => bounded(key, *value, "least", *min),
+        ConfigError::TooLarge { key, value, max } => bounded(key, *value, "greatest", *max),
+        error => error.to_string(),
+    }
+}
+
+/// The value of a setting as people write it: a span, a size, or a number.
+fn with_unit(key: &str, value: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match value {
+        ms if key.ends_with("_ms") => format!("{:?}", Duration::from_millis(ms)),
+        bytes if !key.contains("_bytes") => bytes.to_string(),
+        bytes if bytes > 0 && bytes % MIB == 0 => format!("{}MiB", bytes / MIB),
+        bytes => format!("{bytes} bytes"),
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! `config.rs` says what the keys mean.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use toml::de::DeTable;
 use super::config::ConfigLayer;
 use crate::exit::Failure;
 use crate::token;
+
+/// More than any file of settings has. The bound ends the reading of a device such as `/dev/zero`.
+const BYTES_MAX: u64 = 1024 * 1024;
 
 /// The text of the file, kept so that later checks can name a line of it.
 pub(super) struct ConfigFile {
@@ -24,7 +29,7 @@ impl ConfigFile {
     /// # Errors
     /// A usage failure that names the file.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
+        let text = read(path)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), text })
     }
@@ -86,5 +91,14 @@ impl ConfigFile {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         format!("{}:{line}", self.path.display())
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        0..=BYTES_MAX => Ok(text),
+        _ => Err(io::Error::other("it is longer than 1 MiB, and no file of settings is so long")),
     }
 }

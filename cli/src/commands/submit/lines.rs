@@ -2,24 +2,26 @@
 //!
 //! A line is a JSON object. What a line leaves out comes from the flags of the command.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use celeriac_client::{Client, Submission};
+use celeriac_client::{Client, Error, ErrorCode, Submission, SubmitKind, Submitted};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::task::{TaskArguments, print, submission};
-use crate::arguments::{parse_id, parse_name, parse_queue};
+use super::task::{Header, TaskArguments, print, submission};
+use crate::arguments::{parse_id, parse_name, parse_queue, without_nul};
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
-use crate::time::{parse_moment_or_span, parse_span};
+use crate::time::{parse_moment, parse_moment_or_span, parse_span};
 
 /// The tasks of one batch, and the bytes of their lines. A batch is confirmed as a whole.
 const BATCH_TASKS: usize = 1_000;
@@ -42,8 +44,13 @@ struct TaskLine {
     queue: Option<String>,
     shadow: Option<String>,
     priority: Option<u8>,
+    eta: Option<String>,
     countdown: Option<String>,
     expires: Option<String>,
+    result_ttl: Option<String>,
+    max_attempts: Option<NonZeroU32>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     #[serde(default)]
     tags: Vec<String>,
 }
@@ -51,8 +58,54 @@ struct TaskLine {
 /// What became of the lines so far.
 #[derive(Default)]
 struct Counts {
-    accepted: u64,
+    created: u64,
+    joined: u64,
+    again: u64,
     refused: u64,
+    /// Tasks whose submit was not answered: the broker may have them or not.
+    uncertain: u64,
+}
+
+impl Counts {
+    fn accepted(&self) -> u64 {
+        self.created + self.joined + self.again
+    }
+
+    fn count(&mut self, kind: SubmitKind) {
+        match kind {
+            SubmitKind::Joined => self.joined += 1,
+            SubmitKind::NewGeneration => self.again += 1,
+            _ => self.created += 1,
+        }
+    }
+
+    /// The last line for people.
+    fn in_words(&self) -> String {
+        let Self { created, joined, again, refused, .. } = self;
+        let again = if *again > 0 { format!("{again} run again, ") } else { String::new() };
+        format!("{created} created, {joined} joined, {again}{refused} refused")
+    }
+
+    /// How far a command came that could not go on, and what its user can do.
+    fn how_far(&self) -> String {
+        let confirmed = counted(self.accepted(), "task");
+        let (uncertain, again) = match self.uncertain {
+            0 => (String::new(), "the rest can be submitted"),
+            count => (
+                format!("; the broker may have {} more", counted(count, "task")),
+                "the same command can be given again, and joins the tasks that are there",
+            ),
+        };
+        format!(
+            "the broker has confirmed {confirmed} and refused {}{uncertain}; if each line has an \
+             `id`, {again}",
+            self.refused
+        )
+    }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Submits the tasks of a file, or of stdin for `-`. A line that cannot be read ends the command;
@@ -68,29 +121,34 @@ pub(super) async fn submit_lines(
     let (mut counts, mut exit) = (Counts::default(), Exit::Success);
     loop {
         let (batch, end) = lines.batch(defaults).await;
+        progress.clear();
         if !batch.is_empty() {
-            exit = exit.and(submit(client, batch, &mut counts, output).await?);
+            match submit(client, batch, &mut counts, output).await {
+                Ok(code) => exit = exit.and(code),
+                Err(Failure::Sentence { exit, sentence }) => {
+                    return Err(Failure::new(exit, format!("{sentence}; {}", counts.how_far())));
+                }
+                Err(gone) => return Err(gone),
+            }
         }
-        progress.show(&counts, &lines);
         match end {
-            Ok(BatchEnd::More) => {}
+            Ok(BatchEnd::More) => progress.show(&counts, &lines),
             Ok(BatchEnd::EndOfFile) => break,
             Err(sentence) => {
-                progress.clear();
                 return Err(Failure::usage(format!(
-                    "{sentence}; tasks of the lines before it that were submitted: {}",
-                    counts.accepted
+                    "{sentence}; of the lines before it: {}",
+                    counts.in_words()
                 )));
             }
         }
     }
-    progress.clear();
     if !output.is_json() {
-        output.line(&format!("{} submitted, {} refused", counts.accepted, counts.refused))?;
+        output.line(&counts.in_words())?;
     }
     Ok(exit)
 }
 
+/// Submits a batch. Fails when the command cannot go on; all tasks of the batch are counted then.
 async fn submit(
     client: &Client,
     batch: Vec<(u64, Submission)>,
@@ -98,27 +156,78 @@ async fn submit(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let (numbers, submissions): (Vec<u64>, Vec<Submission>) = batch.into_iter().unzip();
-    let outcomes = client.submit_many(submissions).await.map_err(failure)?;
-    let mut exit = Exit::Success;
+    let outcomes: Vec<Result<Submitted, Error>> = match client.submit_many(submissions).await {
+        Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(Error::from)).collect(),
+        // The same happened to every task of the batch.
+        Err(error) => numbers.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let (mut exit, mut unanswered, mut unwritten) = (Exit::Success, None, None);
+    let mut refused = Refused::default();
     for (number, outcome) in numbers.into_iter().zip(outcomes) {
         match outcome {
             Ok(submitted) => {
-                counts.accepted += 1;
-                if output.is_json() {
-                    print(&submitted, output)?;
+                counts.count(submitted.kind);
+                if output.is_json() && unwritten.is_none() {
+                    unwritten = print(&submitted, output).err();
                 }
             }
-            Err(refusal) => {
+            Err(error) if !is_refusal(&error) => {
+                counts.uncertain += 1;
+                unanswered = Some(failure(error));
+            }
+            Err(error) => {
                 counts.refused += 1;
-                let Failure::Sentence { exit: code, sentence } = failure(refusal.into()) else {
-                    continue;
-                };
-                exit = exit.and(code);
-                print_to_stderr(&clean(&format!("line {number}: {sentence}")));
+                if let Failure::Sentence { exit: code, sentence } = failure(error) {
+                    exit = exit.and(code);
+                    refused.add(number, sentence).iter().for_each(|said| print_to_stderr(said));
+                }
             }
         }
     }
-    Ok(exit)
+    refused.in_words().iter().for_each(|said| print_to_stderr(said));
+    match unanswered.or(unwritten) {
+        Some(failure) => Err(failure),
+        None => Ok(exit),
+    }
+}
+
+/// Whether a submit that ended with this error has certainly made no task.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::Refused { code, .. } => {
+            !matches!(code, ErrorCode::DeadlineExceeded | ErrorCode::Unspecified)
+        }
+        _ => false,
+    }
+}
+
+/// Lines that were refused one after the other for the same reason. They get one sentence.
+#[derive(Default)]
+struct Refused {
+    first: u64,
+    last: u64,
+    sentence: String,
+}
+
+impl Refused {
+    /// Adds a line. Returns what there is to say about the lines before it, if it begins anew.
+    fn add(&mut self, number: u64, sentence: String) -> Option<String> {
+        let said = if self.sentence == sentence { None } else { self.in_words() };
+        if self.sentence != sentence {
+            (self.first, self.sentence) = (number, sentence);
+        }
+        self.last = number;
+        said
+    }
+
+    fn in_words(&self) -> Option<String> {
+        let Self { first, last, sentence } = self;
+        let lines = match first == last {
+            true => format!("line {first}"),
+            false => format!("lines {first} to {last}"),
+        };
+        (!sentence.is_empty()).then(|| clean(&format!("{lines}: {sentence}")))
+    }
 }
 
 /// Why a batch ends.
@@ -204,9 +313,25 @@ fn read_lines(
     }
 }
 
+/// The values of a line. The names of an array would depend on their order, so it is refused.
+fn parse(line: &str) -> Result<TaskLine, String> {
+    if !line.trim_start().starts_with('{') {
+        return Err("a line has to be a JSON object, such as {\"name\": \"songs.cluster\"}".into());
+    }
+    serde_json::from_str(line).map_err(|error: serde_json::Error| {
+        let sentence = error.to_string();
+        // The number of the line is that of the file, and the caller has it.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        match sentence.strip_suffix(&place) {
+            Some(sentence) => format!("{sentence} at column {}", error.column()),
+            None => sentence,
+        }
+    })
+}
+
 /// The task of a line, with the flags of the command where the line says nothing.
 fn task(line: &str, defaults: &TaskArguments) -> Result<Submission, String> {
-    let line: TaskLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let line = parse(line)?;
     let mut arguments = defaults.clone();
     if let Some(name) = &line.name {
         arguments.name = Some(parse_name(name)?);
@@ -221,13 +346,28 @@ fn task(line: &str, defaults: &TaskArguments) -> Result<Submission, String> {
     }
     arguments.shadow = line.shadow.or(arguments.shadow);
     arguments.priority = line.priority.or(arguments.priority);
+    if line.eta.is_some() && line.countdown.is_some() {
+        return Err("eta and countdown are both set, keep one".into());
+    }
+    if let Some(eta) = line.eta {
+        (arguments.eta, arguments.countdown) = (Some(parse_moment(&eta)?), None);
+    }
     if let Some(countdown) = line.countdown {
         (arguments.eta, arguments.countdown) = (None, Some(parse_span(&countdown)?));
     }
     if let Some(expires) = line.expires {
         arguments.expires = Some(parse_moment_or_span(&expires)?);
     }
-    arguments.tags.extend(line.tags);
+    if let Some(result_ttl) = line.result_ttl {
+        arguments.result_ttl = Some(parse_span(&result_ttl)?);
+    }
+    arguments.max_attempts = line.max_attempts.map(u32::from).or(arguments.max_attempts);
+    for (key, value) in line.headers {
+        arguments.headers.push(Header::new(key, value)?);
+    }
+    for tag in line.tags {
+        arguments.tags.push(without_nul(tag)?);
+    }
     submission(arguments).map_err(|error| match error {
         Failure::Sentence { sentence, .. } => sentence,
         Failure::ReaderGone => "stdout is closed".to_owned(),
@@ -237,26 +377,45 @@ fn task(line: &str, defaults: &TaskArguments) -> Result<Submission, String> {
 /// A line on a terminal that says how far the command is.
 struct ProgressLine {
     shown_at: Option<Instant>,
+    is_there: bool,
 }
 
 impl ProgressLine {
     fn new() -> Self {
-        Self { shown_at: None }
+        Self { shown_at: None, is_there: false }
     }
 
     fn show(&mut self, counts: &Counts, lines: &Lines) {
         let is_due = self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL);
         if is_due && io::stderr().is_terminal() {
             self.shown_at = Some(Instant::now());
-            let (read, accepted) = (lines.number, counts.accepted);
+            let (read, accepted) =
+                (counted(lines.number, "line"), counted(counts.accepted(), "task"));
             // If stderr is closed there is nobody to see it.
-            let _ = write!(io::stderr(), "\r{read} lines read, {accepted} tasks submitted ");
+            let _ = write!(io::stderr(), "\r{read} read, {accepted} submitted ");
+            self.is_there = true;
         }
     }
 
     fn clear(&mut self) {
-        if self.shown_at.take().is_some() {
+        if std::mem::take(&mut self.is_there) {
             let _ = write!(io::stderr(), "\r\u{1b}[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_refused_for_one_reason_get_one_sentence() {
+        let mut refused = Refused::default();
+        assert_eq!(refused.in_words(), None);
+        let said: Vec<Option<String>> = [(3, "full"), (4, "full"), (6, "full"), (7, "wrong")]
+            .map(|(number, sentence)| refused.add(number, sentence.to_owned()))
+            .into();
+        assert_eq!(said, [None, None, None, Some("lines 3 to 6: full".to_owned())]);
+        assert_eq!(refused.in_words().as_deref(), Some("line 7: wrong"));
     }
 }

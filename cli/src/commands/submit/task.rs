@@ -68,6 +68,13 @@ pub(super) struct TaskArguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
     pub(super) max_attempts: Option<u32>,
 
+    /// How many times workers may be lost with the task before it fails [default: 20]
+    ///
+    /// A lost worker uses up an attempt too, so only a number below --max-attempts makes a
+    /// difference.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    pub(super) max_deliveries: Option<u32>,
+
     /// A header for the worker; may be given several times
     #[arg(long = "header", value_parser = parse_header, value_name = "KEY=VALUE")]
     pub(super) headers: Vec<Header>,
@@ -115,11 +122,22 @@ pub(super) struct Header {
     value: String,
 }
 
+impl Header {
+    /// A key and a value.
+    ///
+    /// # Errors
+    /// The key is empty.
+    pub(super) fn new(key: String, value: String) -> Result<Self, String> {
+        match key.is_empty() {
+            true => Err("the key of a header must not be empty".to_owned()),
+            false => Ok(Self { key, value }),
+        }
+    }
+}
+
 fn parse_header(text: &str) -> Result<Header, String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => {
-            Ok(Header { key: key.to_owned(), value: value.to_owned() })
-        }
+        Some((key, value)) if !key.is_empty() => Header::new(key.to_owned(), value.to_owned()),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
     }
 }
@@ -150,6 +168,7 @@ pub(super) fn submission(arguments: TaskArguments) -> Result<Submission, Failure
     submission = optional(submission, arguments.result_ttl, Submission::result_ttl);
     let retry = arguments.max_attempts.map(|attempts| RetryPolicy::new().max_attempts(attempts));
     submission = optional(submission, retry, Submission::retry);
+    submission = optional(submission, arguments.max_deliveries, Submission::max_deliveries);
     for Header { key, value } in arguments.headers {
         submission = submission.header(key, value);
     }

@@ -1,18 +1,20 @@
 //! The terminal while `top` uses it. Its former state comes back on q, on an error, and after a
 //! panic.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{self, Event};
+use crossterm::queue;
 use crossterm::style::Print;
 use crossterm::terminal::{
     self, BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap,
     EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
 };
-use crossterm::{execute, queue};
+use rustix::stdio::stdout;
 use tokio::sync::mpsc;
 
+use crate::descriptor::write_all;
 use crate::exit::Failure;
 use crate::line::Line;
 use crate::output::{Output, Size};
@@ -76,7 +78,7 @@ impl Screen {
         // There may have been more lines before: empty lines clear them.
         let all = lines.into_iter().chain(std::iter::repeat(Line::default()));
         let all = all.take(height.saturating_sub(1)).chain([lowest]);
-        for (row, line) in (0..).zip(all) {
+        for (row, line) in (0..=u16::MAX).zip(all) {
             let text = output.rendered(&line.cut(width));
             queue!(bytes, MoveTo(0, row), Clear(ClearType::CurrentLine), Print(text))?;
         }
@@ -93,7 +95,9 @@ impl RawMode {
         terminal::enable_raw_mode()?;
         // If the next step fails, dropping this value restores the keys.
         let raw = Self;
-        execute!(io::stdout(), EnterAlternateScreen, DisableLineWrap, Hide)?;
+        let mut bytes = Vec::new();
+        queue!(bytes, EnterAlternateScreen, DisableLineWrap, Hide)?;
+        write_all(stdout(), &bytes)?;
         Ok(raw)
     }
 }
@@ -101,8 +105,9 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // These fail when the terminal is closed; then there is nothing to restore.
-        let _ = execute!(io::stdout(), Show, EnableLineWrap, LeaveAlternateScreen);
-        let _ = io::stdout().flush();
+        let mut bytes = Vec::new();
+        let _ = queue!(bytes, Show, EnableLineWrap, LeaveAlternateScreen);
+        let _ = write_all(stdout(), &bytes);
         let _ = terminal::disable_raw_mode();
     }
 }
