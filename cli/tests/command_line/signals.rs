@@ -113,7 +113,11 @@ pub(crate) fn as_first_process(command: &Command) -> Option<Command> {
 
 /// The process id of the command that `unshare` started, as soon as the command handles SIGTERM.
 pub(crate) fn listening_child(unshare: u32) -> String {
-    const TERM: u64 = 1 << 14;
+    listening_for(unshare, 1 << 14)
+}
+
+/// The same, once it handles all signals of this mask. The kernel drops the others.
+fn listening_for(unshare: u32, signals: u64) -> String {
     let caught = |pid: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
@@ -124,7 +128,7 @@ pub(crate) fn listening_child(unshare: u32) -> String {
             let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"))
                 .unwrap_or_default();
             match children.split_whitespace().next() {
-                Some(pid) if caught(pid).is_some_and(|mask| mask & TERM != 0) => {
+                Some(pid) if caught(pid).is_some_and(|mask| mask & signals == signals) => {
                     return pid.to_owned();
                 }
                 _ => std::thread::yield_now(),
@@ -148,7 +152,8 @@ fn signals_end_a_command_that_is_the_first_process_of_a_container() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("unshare runs");
-            let pid = listening_child(child.id());
+            // SIGHUP, SIGINT, SIGQUIT and SIGTERM.
+            let pid = listening_for(child.id(), 0b111 | 1 << 14);
             assert!(
                 Command::new("kill")
                     .args(["-s", signal, &pid])
