@@ -1,5 +1,5 @@
-//! The memory of the process. The limits of the memory that single parts may take stand beside these
-//! parts.
+//! The memory of the process. The limits of the memory that single parts may take stand beside
+//! these parts.
 
 /// The bytes of the process that are in memory. Linux tells them in pages; elsewhere, or without
 /// `/proc`, nobody does.

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 
+use bytes::Bytes;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::exit::Failure;
@@ -18,6 +19,18 @@ pub(crate) fn parse_args(text: &str) -> Result<Box<RawValue>, Failure> {
 /// The named arguments of a task: an object.
 pub(crate) fn parse_kwargs(text: &str) -> Result<Box<RawValue>, Failure> {
     parse("--kwargs", text, Container::Object)
+}
+
+/// The text of a program as JSON: unchanged if it is JSON, else as a string. No text at all is
+/// null.
+pub(crate) fn of_text(text: &str) -> Bytes {
+    if text.is_empty() {
+        return Bytes::from_static(b"null");
+    }
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Bytes::copy_from_slice(text.as_bytes()),
+        Err(_) => serde_json::Value::from(text).to_string().into(),
+    }
 }
 
 /// The kind of JSON value that a flag takes.

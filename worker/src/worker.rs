@@ -249,29 +249,28 @@ impl Worker {
             }
             std::future::pending().await
         };
-        let request =
-            |wanted| requested.send_modify(|shutdown| *shutdown = (*shutdown).max(wanted));
-        let shutting_down = async {
-            shutdown.await;
-            request(Shutdown::Graceful);
-            std::future::pending().await
-        };
-        let ending_now = async {
-            now.await;
-            request(Shutdown::Immediate);
-            std::future::pending().await
-        };
         // The first three futures never end. The connection's side always decides the end.
         let outcome = tokio::select! {
             outcome = working => outcome,
-            outcome = shutting_down => outcome,
-            outcome = ending_now => outcome,
+            outcome = request_when(shutdown, Shutdown::Graceful, &requested) => outcome,
+            outcome = request_when(now, Shutdown::Immediate, &requested) => outcome,
             outcome = ended => outcome,
         };
         outcome.unwrap_or_else(|_| {
             Err(std::io::Error::other("the connection's thread panicked").into())
         })
     }
+}
+
+/// Requests a shutdown once it is asked for, and never ends.
+async fn request_when<T>(
+    asked: impl Future<Output = ()>,
+    wanted: Shutdown,
+    requested: &watch::Sender<Shutdown>,
+) -> T {
+    asked.await;
+    requested.send_modify(|shutdown| *shutdown = (*shutdown).max(wanted));
+    std::future::pending().await
 }
 
 /// Whether signals of the operating system shut the worker down.

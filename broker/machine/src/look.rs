@@ -1,5 +1,5 @@
-//! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change no task, queue or
-//! session.
+//! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change
+//! no task, queue or session.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

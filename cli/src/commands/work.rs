@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use self::command::CommandTemplate;
 use self::endings::Endings;
 use self::process::Limits;
+use self::targets::LOG_TARGET;
 use crate::arguments::{SharedOptions, parse_name, parse_queue};
 use crate::connection::{DEFAULT_TIMEOUT, broker, failure};
 use crate::exit::{Exit, Failure};
@@ -33,13 +34,7 @@ mod lines;
 mod process;
 mod progress;
 mod start;
-
-/// The part of the program that the log names in the lines of this command.
-const LOG_TARGET: &str = "celeriac::work";
-
-/// The lines that commands write to their stderr. Another name than that of the worker's own lines:
-/// a command cannot speak for the worker.
-const STDERR_TARGET: &str = "celeriac::work::stderr";
+mod targets;
 
 /// The endings of tasks are in the lines of this command, so those of the worker's crate are left
 /// out. The worker says when it loses the broker, and when it has it again.

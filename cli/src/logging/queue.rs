@@ -1,6 +1,6 @@
-//! The queue between the threads that make lines and stderr, or stdout. One thread writes the lines, and no other
-//! thread waits for it. A line that does not fit into the queue or cannot be written is dropped and
-//! counted. A later line says how many lines are missing.
+//! The queue between the threads that make lines and stderr, or stdout. One thread writes the
+//! lines, and no other thread waits for it. A line that does not fit into the queue or cannot be
+//! written is dropped and counted. A later line says how many lines are missing.
 //!
 //! This file does not know what a line says. It must not print through Rust's own `stderr`: a
 //! thread that hangs in a write would hold its lock. It must not panic, because the panic hook

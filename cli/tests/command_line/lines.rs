@@ -1,5 +1,5 @@
-//! `celeriac submit --lines`: its lines, what it says at its end, and how it ends when its reader or
-//! its broker goes away. Also commands that print while their reader pauses or has gone.
+//! `celeriac submit --lines`: its lines, what it says at its end, and how it ends when its reader
+//! or its broker goes away. Also commands that print while their reader pauses or has gone.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,6 @@
-//! Outlines: the machine's own data of a task, a queue, a worker or the broker. Payloads, results, errors and
-//! headers are in the records, and the sender of a message completes the outline from the records.
+//! Outlines: the machine's own data of a task, a queue, a worker or the broker. Payloads, results,
+//! errors and headers are in the records, and the sender of a message completes the outline from
+//! the records.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use celeriac_worker::{Context, Dropped, Middleware, TaskFailure};
 use serde::Serialize;
 
-use super::LOG_TARGET;
+use super::targets::LOG_TARGET;
 use crate::logging::Queue;
 use crate::printable::clean_json;
 use crate::time::{rough, whole_ms};

@@ -9,16 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use celeriac_worker::{Context, TaskFailure};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use serde_json::value::RawValue;
 use std::os::unix::process::ExitStatusExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
-use super::STDERR_TARGET;
 use super::command::Command;
 use super::lines::Lines;
 use super::start::{Started, start};
+use super::targets::STDERR_TARGET;
+use crate::json;
 
 /// The longest output that is read, so that a command cannot fill the memory. The broker has a
 /// lower limit for results.
@@ -210,7 +210,7 @@ impl CommandOutput {
         let text = String::from_utf8(self.stdout).map_err(|_| {
             TaskFailure::fatal("result", "the command printed bytes that are not UTF-8 text")
         })?;
-        Ok(as_json(text.trim_end_matches(['\n', '\r'])))
+        Ok(json::of_text(text.trim_end_matches(['\n', '\r'])))
     }
 
     /// The failure for a command that did not succeed: its exit code, and the end of stderr.
@@ -231,17 +231,6 @@ impl CommandOutput {
             true => failure.without_retry(),
             false => failure,
         }
-    }
-}
-
-/// The output as JSON: unchanged if it is JSON, else as a string. Nothing at all is null.
-pub(super) fn as_json(text: &str) -> Bytes {
-    if text.is_empty() {
-        return Bytes::from_static(b"null");
-    }
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(_) => Bytes::copy_from_slice(text.as_bytes()),
-        Err(_) => serde_json::Value::from(text).to_string().into(),
     }
 }
 

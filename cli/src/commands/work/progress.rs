@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use tokio::net::unix::pipe::Receiver;
 
 use super::lines::Lines;
-use super::process::as_json;
+use super::targets::LOG_TARGET;
+use crate::json;
 
 /// The longest line: a longer one is cut, and is then refused as too long.
 const LINE_BYTES_MAX: usize = NAME_BYTES_MAX + PROGRESS_BYTES_MAX + 2;
@@ -84,7 +85,7 @@ fn report(line: &str, context: &Context) {
     let Ok(details) = serde_json::from_slice::<&RawValue>(&details) else { return };
     if let Err(error) = context.progress_blocking(state, details) {
         let id = context.id();
-        tracing::warn!(target: super::LOG_TARGET, id, "a line of progress is ignored: {error}");
+        tracing::warn!(target: LOG_TARGET, id, "a line of progress is ignored: {error}");
     }
 }
 
@@ -94,8 +95,8 @@ fn parse(line: &str) -> (&str, bytes::Bytes) {
     let line = line.trim();
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match is_state(word) {
-        true => (word, as_json(rest.trim_start())),
-        false => ("", as_json(line)),
+        true => (word, json::of_text(rest.trim_start())),
+        false => ("", json::of_text(line)),
     }
 }
 

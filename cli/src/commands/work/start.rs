@@ -13,9 +13,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::process::Child;
 use tokio::time::Instant;
 
-use super::LOG_TARGET;
 use super::command::Command;
 use super::progress::ProgressPipe;
+use super::targets::LOG_TARGET;
 
 /// How long a start is tried when the system lacks room, and the pause between two tries. Then the
 /// task goes back to the broker, because another worker may have room.

@@ -81,6 +81,10 @@ fn broker_info() -> BrokerInfo {
 }
 
 pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
+    [queues(), listings(), figures()].into_iter().flatten().collect()
+}
+
+fn queues() -> Vec<Vector<ServerFrame>> {
     let queue = queue_info();
     vec![
         vector(
@@ -116,6 +120,11 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             10,
             Body::DeclareQueueReply(DeclareQueueReply { created: false, ready: 3, workers: 1 }),
         ),
+    ]
+}
+
+fn listings() -> Vec<Vector<ServerFrame>> {
+    vec![
         vector(
             "task-page",
             "One task, and there are more.",
@@ -151,6 +160,11 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
                 cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
             }),
         ),
+    ]
+}
+
+fn figures() -> Vec<Vector<ServerFrame>> {
+    vec![
         vector(
             "backup-reply",
             "It is complete.",
