@@ -207,7 +207,7 @@ fn of_the_data(data: &DataUsage) -> Vec<(&'static str, Text)> {
         ("room", room),
         ("low below", rough_bytes(data.disk_low_bytes).into()),
         ("disk", disk.into()),
-        ("files", rough_bytes(data.file_bytes).into()),
+        ("file", rough_bytes(data.file_bytes).into()),
         ("log", rough_bytes(data.log_bytes).into()),
         ("live", rough_bytes(data.live_bytes).into()),
     ]

@@ -70,9 +70,9 @@ pub struct DataUsage {
     pub live_bytes: u64,
     /// The bytes of all records: at most about twice the live bytes, and 64 MiB.
     pub log_bytes: u64,
-    /// The bytes of the files in the data folder.
+    /// The bytes of the file `db` in the data folder, which holds the log.
     pub file_bytes: u64,
-    /// The bytes within these files to which the broker writes again before they grow.
+    /// The bytes within that file to which the broker writes again before it grows.
     pub reusable_bytes: u64,
     /// The free bytes on the disk.
     pub disk_free_bytes: u64,

@@ -1676,10 +1676,10 @@ pub struct DataUsage {
     /// All records in the log: at most about twice those, and 64 MiB.
     #[prost(uint64, tag = "2")]
     pub log_bytes: u64,
-    /// The files of the data folder.
+    /// The file `db` of the data folder, which holds the log.
     #[prost(uint64, tag = "3")]
     pub file_bytes: u64,
-    /// Space within these files to which the broker writes again before they grow.
+    /// Space within that file to which the broker writes again before it grows.
     #[prost(uint64, tag = "4")]
     pub reusable_bytes: u64,
     /// Free space on the disk, and the size of the disk.

@@ -181,9 +181,9 @@ class DataUsage:
     log_bytes: int
     """All records: at most about twice those, and 64 MiB."""
     file_bytes: int
-    """The files of the data folder."""
+    """The file `db` of the data folder, which holds the log."""
     reusable_bytes: int
-    """Space within these files to which the broker writes again before they grow."""
+    """Space within that file to which the broker writes again before it grows."""
     disk_free_bytes: int
     disk_bytes: int
     """The size of the disk."""
