@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import Future
 
-from celeriac.v1 import error_pb2, frame_pb2
+from celeriac.v1 import broker_pb2, error_pb2, frame_pb2
 
 from .connection import Address, Connection, ConnectionLost
 from .values import CeleriacError, error_name
@@ -106,7 +106,7 @@ class Session:
     """
 
     def __init__(self, url=None, worker=None, figures=frame_pb2.Heartbeat):
-        self.limits = frame_pb2.Limits()
+        self.limits = broker_pb2.Limits()
         self._address = Address.find(url)
         self._worker = worker
         self._figures = figures
