@@ -18,7 +18,8 @@ use std::{fs, io};
 pub struct Bug {
     /// What the environment variable calls it.
     pub name: &'static str,
-    /// The promise that it breaks, in the words of the checker.
+    /// The promise that it breaks, in the words of the checker, or what the world says when the
+    /// broker notices the harm itself.
     pub promise: &'static str,
     /// The file that it is planted in.
     pub file: &'static str,
@@ -32,10 +33,10 @@ pub struct Bug {
 /// All bugs.
 pub const BUGS: [Bug; 17] = [
     // A commit returns before its bytes are durable: what was confirmed is lost with the next
-    // crash.
+    // crash. The archive has later chunks than the journal then, so the next start refuses both.
     Bug {
         name: "SkipTheFlush",
-        promise: "promise 1",
+        promise: "the broker does not start",
         file: "tests/harness/simulated_disk.rs",
         before: "for segment in &mut state.segments {",
         after: "if IS_PLANTED {\n            return Ok(());\n        }\n        \
