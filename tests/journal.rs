@@ -40,7 +40,7 @@ fn any_history_of_commits_moves_and_crashes_leaves_what_was_confirmed() {
 impl History {
     fn new(seed: u64) -> Self {
         let mut random = RandomSource::new(seed);
-        let disk = Disk::new(random.bits());
+        let disk = Disk::with_journal(random.bits());
         Self { random, disk, confirmed: Tasks::new(), serial: 0 }
     }
 

@@ -18,8 +18,7 @@ use std::{fs, io};
 pub struct Bug {
     /// What the environment variable calls it.
     pub name: &'static str,
-    /// The promise that it breaks, in the words of the checker, or what the world says when the
-    /// broker notices the harm itself.
+    /// The promise that it breaks, in the words of the checker.
     pub promise: &'static str,
     /// The file that it is planted in.
     pub file: &'static str,
@@ -33,10 +32,10 @@ pub struct Bug {
 /// All bugs.
 pub const BUGS: [Bug; 17] = [
     // A commit returns before its bytes are durable: what was confirmed is lost with the next
-    // crash. The archive has later chunks than the journal then, so the next start refuses both.
+    // crash.
     Bug {
         name: "SkipTheFlush",
-        promise: "the broker does not start",
+        promise: "promise 1",
         file: "tests/harness/simulated_disk.rs",
         before: "for segment in &mut state.segments {",
         after: "if IS_PLANTED {\n            return Ok(());\n        }\n        \

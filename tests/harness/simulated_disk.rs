@@ -1,7 +1,7 @@
-//! A disk in memory for the simulation: the segments of a journal and an archive, which are synced
-//! apart from each other, as files are. What was written and not synced may be gone after a crash:
-//! of a segment any sectors, of the archive whole batches, as with sled. The disk fails when it is
-//! told to, and it can be nearly full. Every choice comes from its seed.
+//! A disk in memory for the simulation: an archive, alone or behind the segments of a journal,
+//! which are synced apart from each other, as files are. What was written and not synced may be
+//! gone after a crash: of a segment any sectors, of the archive whole batches, as with sled. The
+//! disk fails when it is told to, and it can be nearly full. Every choice comes from its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac_store::{
-    Archive, Chunks, Copier, Copy, Error, Journal, Medium, Mover, ReadChunk, ReadError, Room,
-    Segments, StoreConfig,
+    Archive, Chunks, Copier, Copy, Direct, Error, Journal, Medium, Mover, ReadChunk, ReadError,
+    Room, Segments, StoreConfig,
 };
 use tokio::sync::Notify;
 
@@ -49,6 +49,7 @@ struct State {
     note_to_come: u64,
     archive: ArchiveState,
     mover: Option<Mover>,
+    has_journal: bool,
     fault: Option<Fault>,
     /// A write is durable at once.
     syncs_at_once: bool,
@@ -86,6 +87,7 @@ struct ArchiveState {
     unsynced: Vec<Batch>,
     /// The newest chunk that was noted as durable.
     noted: Option<u64>,
+    note_to_come: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,15 @@ impl Batch {
         for number in &self.removed {
             chunks.remove(number);
         }
+    }
+}
+
+impl ArchiveState {
+    fn make_durable(&mut self, newest: Option<u64>) {
+        for batch in self.unsynced.drain(..) {
+            batch.apply(&mut self.durable);
+        }
+        self.noted = self.noted.max(newest);
     }
 }
 
@@ -135,14 +146,22 @@ impl State {
 }
 
 impl Disk {
-    /// An empty one.
+    /// An empty one. Half of the seeds have a journal: no broker uses one yet.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State { random: seed, ..State::default() })), Arc::default())
+        let state = State { random: seed, has_journal: seed % 2 == 1, ..State::default() };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
+    }
+
+    /// An empty one with a journal.
+    pub fn with_journal(seed: u64) -> Self {
+        let disk = Self::new(seed);
+        disk.state().has_journal = true;
+        disk
     }
 
     /// An empty one on which every write is durable at once.
     pub fn in_memory() -> Self {
-        let disk = Self::new(1);
+        let disk = Self::new(0);
         disk.state().syncs_at_once = true;
         disk
     }
@@ -183,6 +202,7 @@ impl Disk {
         state.figures.kept += kept;
         state.figures.lost += batches - kept;
         state.note_to_come = state.noted;
+        state.archive.note_to_come = None;
         state.fault = None;
         state.mover = None;
     }
@@ -214,7 +234,7 @@ impl Disk {
         self.state().fault.take_if(|fault| *fault == Fault::Stall).is_some()
     }
 
-    /// What was written to the journal is durable when this returns.
+    /// What was committed is durable when this returns.
     pub fn sync(&self) -> Result<(), Error> {
         let state = &mut *self.state();
         if state.fault.take_if(|fault| *fault == Fault::Sync).is_some() {
@@ -226,6 +246,10 @@ impl Disk {
             }
         }
         state.noted = state.note_to_come;
+        if !state.has_journal {
+            let newest = state.archive.note_to_come.take();
+            state.archive.make_durable(newest);
+        }
         Ok(())
     }
 
@@ -251,6 +275,9 @@ impl Disk {
             slack_bytes: SLACK_BYTES,
         };
         let mounted = Arc::new(Mounted { disk: self.clone() });
+        if !self.state().has_journal {
+            return Ok((Box::new(Direct::over(mounted)), config));
+        }
         let journal = Journal::over(mounted.clone(), mounted)?.without_thread();
         self.state().mover = Some(journal.mover());
         Ok((Box::new(journal), config))
@@ -372,21 +399,31 @@ impl Archive for Mounted {
 
     fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
         let state = &mut *self.disk.state();
+        if !state.has_journal && state.fault.take_if(|fault| *fault == Fault::Write).is_some() {
+            return Err(failure("write a chunk"));
+        }
         let batch = Batch { chunks: chunks.to_vec(), removed: removed.to_vec() };
         batch.apply(&mut state.archive.seen);
-        state.figures.moved += chunks.len() as u64;
+        if state.has_journal {
+            state.figures.moved += chunks.len() as u64;
+        }
         state.figures.cleaned += removed.len() as u64;
+        if state.syncs_at_once {
+            return Ok(());
+        }
         state.archive.unsynced.push(batch);
         self.disk.1.notify_waiters();
         Ok(())
     }
 
+    /// Without a journal nothing is durable before [`Disk::sync`].
     fn flush(&self, newest: Option<u64>) -> Result<(), Error> {
-        let archive = &mut self.disk.state().archive;
-        for batch in archive.unsynced.drain(..) {
-            batch.apply(&mut archive.durable);
+        let state = &mut *self.disk.state();
+        if state.has_journal {
+            state.archive.make_durable(newest);
+        } else {
+            state.archive.note_to_come = newest;
         }
-        archive.noted = archive.noted.max(newest);
         Ok(())
     }
 

@@ -8,11 +8,18 @@ use bytes::Bytes;
 use super::error::Error;
 use super::medium::{Archive, Chunks, Copier, Copy, Medium, ReadError, Room};
 
-/// A store's commits go straight to this archive.
-pub(super) struct Direct(Arc<dyn Archive>);
+/// The medium of a store whose commits go straight to an archive.
+pub struct Direct(Arc<dyn Archive>);
+
+impl std::fmt::Debug for Direct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Direct").field("place", &self.0.place()).finish()
+    }
+}
 
 impl Direct {
-    pub(super) fn over(archive: Arc<dyn Archive>) -> Self {
+    /// Makes the archive a medium.
+    pub fn over(archive: Arc<dyn Archive>) -> Self {
         Self(archive)
     }
 }

@@ -40,6 +40,7 @@ use self::append::Tail;
 pub use self::backup::BackupError;
 use self::cache::Cache;
 use self::chunk::HEADER_BYTES;
+pub use self::direct::Direct;
 pub use self::error::Error;
 use self::index::Index;
 pub use self::index::{Located, Location};
