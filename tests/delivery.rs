@@ -1,6 +1,6 @@
 //! Which worker gets which task, when and in which order, seen on raw connections.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::{self, ErrorCode, TaskState, WaitingFor, task_report};
@@ -244,20 +244,9 @@ async fn a_silent_worker_loses_its_leases_to_another() {
     silent.submit_one(raw::task("task", "n")).await;
     let lost = silent.delivery().await;
     silent.report_one(raw::report(&lost, raw::started())).await;
-    let mut other = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
-    let again = loop {
-        // A request that the broker answers after 50 ms. It shows that this worker lives, so that
-        // the broker does not lose it too.
-        let wait = Request::Wait(wire::Wait { ids: vec!["task".into()], ..Default::default() });
-        other.request_with_timeout(wait, 50).await.expect("a wait is answered");
-        let pushed = other.pushed_so_far().await.into_iter().find_map(|push| match push {
-            Answer::Deliver(mut deliver) => deliver.deliveries.pop(),
-            _ => None,
-        });
-        if let Some(delivery) = pushed {
-            break delivery;
-        }
-    };
+    let other = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
+    let mut other = other.beating(Duration::from_millis(50));
+    let again = other.delivery().await;
     assert!(again.lease > lost.lease && again.deliveries == 2, "{again:?}");
     // The silent worker was told, or finds out now. Its report changes nothing in either case.
     if let Ok(Answer::ReportReply(reply)) = silent

@@ -92,7 +92,8 @@ async fn a_worker_that_dies_after_its_outcome_was_put_causes_no_second_run() {
     let state = put(&mut child, outcome("done", deliveries[0].lease, "SUCCESS", b"1")).await;
     assert_eq!(state, (TaskState::Success, 1));
     drop(worker);
-    let mut other = RawConnection::worker(broker.address(), &["default"], &["n"], 9).await;
+    let other = RawConnection::worker(broker.address(), &["default"], &["n"], 9).await;
+    let mut other = other.beating(Duration::from_millis(100));
     // The tasks of the lost worker come in one step: so the other task would be here as well.
     assert_eq!(other.delivery().await.id, "open");
     assert_eq!(other.info("done").await.result, &b"1"[..]);

@@ -86,7 +86,7 @@ impl Default for Config {
             result_bytes_max: limits::RESULT_BYTES_MAX,
             connections_max: 10_000,
             result_ttl_ms: DAY_MS,
-            disk_reserve_bytes: 64 * MIB as u64,
+            disk_reserve_bytes: 128 * MIB as u64,
             commit_timeout_ms: 10 * SECOND_MS,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use celeriac_proto::wire::{self, client_frame, server_frame, task_report};
@@ -10,6 +11,7 @@ use celeriac_proto::{FrameCodec, limits};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::codec::{Encoder, Framed};
 
 use crate::within;
@@ -34,6 +36,7 @@ pub struct RawConnection {
     last_request: u64,
     answers: BTreeMap<u64, Answer>,
     pushes: VecDeque<Answer>,
+    beat_every: Option<Duration>,
 }
 
 /// A Hello that the broker must accept.
@@ -151,7 +154,8 @@ impl RawConnection {
 
     fn over(stream: TappedStream<TcpStream>) -> Self {
         let frames = Framed::new(stream, FrameCodec::new(limits::FRAME_BYTES_MAX));
-        Self { frames, last_request: 0, answers: BTreeMap::new(), pushes: VecDeque::new() }
+        let (answers, pushes) = (BTreeMap::new(), VecDeque::new());
+        Self { frames, last_request: 0, answers, pushes, beat_every: None }
     }
 
     /// A connection after its handshake.
@@ -174,6 +178,13 @@ impl RawConnection {
             Ok(Answer::Welcome(welcome)) => (connection, welcome),
             other => panic!("no Welcome but {other:?}"),
         }
+    }
+
+    /// From now on the connection sends a heartbeat whenever it has waited for so long. A worker
+    /// that waits for more than the lease time is lost without them.
+    #[must_use]
+    pub fn beating(self, every: Duration) -> Self {
+        Self { beat_every: Some(every), ..self }
     }
 
     /// Sends bytes that may be no frame.
@@ -213,11 +224,23 @@ impl RawConnection {
 
     /// Reads the next frame and puts it where it belongs.
     async fn receive(&mut self) -> Result<(), Lost> {
-        match self.frames.next().await {
+        let received = match self.beat_every {
+            None => self.frames.next().await,
+            Some(every) => loop {
+                match timeout(every, self.frames.next()).await {
+                    Ok(received) => break received,
+                    Err(_) => {
+                        self.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await?;
+                    }
+                }
+            },
+        };
+        match received {
             Some(Ok(frame)) => {
                 match (frame.request_id, frame.body) {
                     (_, None) => panic!("the broker sent a frame without a body"),
                     (0, Some(Answer::HeartbeatReply(_))) => {}
+                    (_, Some(Answer::HeartbeatReply(_))) if self.beat_every.is_some() => {}
                     (0, Some(push)) => self.pushes.push_back(push),
                     (id, Some(answer)) => {
                         let before = self.answers.insert(id, answer);

@@ -55,7 +55,8 @@ pub use self::sled::{FolderConfig, JournalConfig, Report, check, check_telling, 
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// The disk is low when less space than this is free, or less than 5 % of the disk; of a large
-    /// disk never more than 16 times this value is required.
+    /// disk never more than 8 times this value is required. To empty a full disk again, cleaning
+    /// and sled need up to 80 MiB for a while.
     pub disk_reserve_bytes: u64,
     /// Bytes of chunks kept in memory, so that chunks written or read a moment ago need no read
     /// from the disk.
@@ -66,7 +67,7 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { disk_reserve_bytes: 64 << 20, cache_bytes: 24 << 20, slack_bytes: 64 << 20 }
+        Self { disk_reserve_bytes: 128 << 20, cache_bytes: 24 << 20, slack_bytes: 64 << 20 }
     }
 }
 

@@ -238,10 +238,10 @@ impl Room {
         self.usable_bytes() < self.low_bytes(reserve_bytes)
     }
 
-    /// The reserve, or 5 % of the disk if that is more; of a large disk no more than 16 reserves
+    /// The reserve, or 5 % of the disk if that is more; of a large disk no more than 8 reserves
     /// are required.
     pub(crate) fn low_bytes(self, reserve_bytes: u64) -> u64 {
-        let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
+        let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(8));
         reserve_bytes.max(share)
     }
 }
@@ -262,7 +262,7 @@ mod tests {
         assert!(!room(64, 100).is_low(64));
         assert!(room(99, 2_000).is_low(64));
         assert!(!room(100, 2_000).is_low(64));
-        assert!(!room(16 * 64, 1_000_000).is_low(64));
+        assert!(!room(8 * 64, 1_000_000).is_low(64));
         assert!(!Room { reusable_bytes: 1, ..room(63, 100) }.is_low(64));
     }
 }

@@ -50,7 +50,7 @@ struct Shape {
 async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut random = RandomSource::new(seed);
     let shape = Shape {
-        mebibytes: random.between(140, 260),
+        mebibytes: random.between(300, 420),
         payload_bytes: random.between(20_000, 400_000),
         batch: random.between(1, 8),
         report_every: random.between(20, 100),
@@ -60,7 +60,7 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
     // This field is declared after the folder, so that the file system is unmounted before the
     // folder is removed.
     let disk = MountedFileSystem::in_memory(folder.path(), shape.mebibytes)?;
-    let setup = Setup::new().data(disk.path().join("data")).set("disk_reserve_bytes = 33554432");
+    let setup = Setup::new().data(disk.path().join("data"));
     let started = setup.try_start().await;
     let mut broker = started.map_err(|exit| format!("no start on an empty disk: {exit:?}"))?;
     let mut worker =
