@@ -439,7 +439,7 @@ impl Archive for Mounted {
         let state = self.disk.state();
         let free_bytes = if state.is_low { 1 << 20 } else { DISK_BYTES / 2 };
         let file_bytes = state.archive.seen.values().map(|chunk| chunk.len() as u64).sum();
-        Ok(Room { free_bytes, reusable_bytes: 0, file_bytes, disk_bytes: DISK_BYTES })
+        Ok(Room { free_bytes, file_bytes, disk_bytes: DISK_BYTES, ..Room::default() })
     }
 
     fn reclaim(&self) -> Result<(), Error> {

@@ -59,7 +59,10 @@ impl Store {
         if self.removed.is_empty() {
             return self.turn_over();
         }
-        self.write_batch().map_err(|error| self.fail(error))?;
+        // The room of the next step shows what this step has cost and freed.
+        self.write_batch()
+            .and_then(|()| self.medium.carry_out_removals())
+            .map_err(|error| self.fail(error))?;
         Ok(true)
     }
 

@@ -212,7 +212,7 @@ impl Journal {
                 self.shared.state().ring.use_new(count);
                 break;
             }
-            self.shared.move_now()?;
+            self.shared.free_a_segment()?;
         }
         self.place = beginning_of(self.shared.state().ring.active());
         // A segment without room to grow may be too short even for one chunk.
@@ -332,14 +332,18 @@ impl Medium for Journal {
 
     fn room(&self) -> Result<Room, Error> {
         let room = self.shared.archive.room()?;
-        let journal_bytes = reading::file_bytes(&*self.shared.segments);
-        Ok(Room { file_bytes: room.file_bytes + journal_bytes, ..room })
+        let ring_bytes = reading::file_bytes(&*self.shared.segments);
+        let to_move_bytes = self.shared.state().ring.live_bytes();
+        let file_bytes = room.file_bytes + ring_bytes;
+        Ok(Room { file_bytes, to_move_bytes, ring_bytes, ..room })
+    }
+
+    fn carry_out_removals(&mut self) -> Result<(), Error> {
+        self.shared.carry_out_removals()
     }
 
     fn reclaim(&mut self) -> Result<(), Error> {
-        if self.shared.state().ring.has_removals() {
-            self.shared.move_now()?;
-        }
+        self.shared.carry_out_removals()?;
         self.shared.archive.reclaim()
     }
 

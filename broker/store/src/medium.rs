@@ -105,6 +105,15 @@ pub trait Medium: Chunks + Send {
     /// When the system does not answer.
     fn room(&self) -> Result<Room, Error>;
 
+    /// Waits until the removals of all batches are carried out everywhere, where that happens later
+    /// than [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn carry_out_removals(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Turns removed chunks into free room where that needs work: after many chunks were removed
     /// and little was written since.
     ///
@@ -214,7 +223,7 @@ pub struct Copy {
 }
 
 /// How full a medium is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Room {
     /// Free bytes outside the medium's own files.
     pub free_bytes: u64,
@@ -223,6 +232,11 @@ pub struct Room {
     pub reusable_bytes: u64,
     /// Bytes of the medium's own files.
     pub file_bytes: u64,
+    /// Bytes that a journal still has to write to its archive.
+    pub to_move_bytes: u64,
+    /// Bytes of the files of a journal, which are part of `file_bytes`. They do not follow the
+    /// size of the log.
+    pub ring_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
 }
@@ -230,7 +244,7 @@ pub struct Room {
 impl Room {
     /// Bytes that can still be written.
     pub(crate) fn usable_bytes(self) -> u64 {
-        self.free_bytes + self.reusable_bytes
+        (self.free_bytes + self.reusable_bytes).saturating_sub(self.to_move_bytes)
     }
 
     /// Whether fewer bytes are usable than [`low_bytes`](Self::low_bytes).
@@ -252,17 +266,13 @@ mod tests {
 
     #[test]
     fn low_disk_is_below_the_reserve_or_below_five_percent() {
-        let room = |free_bytes, disk_bytes| Room {
-            free_bytes,
-            reusable_bytes: 0,
-            file_bytes: 0,
-            disk_bytes,
-        };
+        let room = |free_bytes, disk_bytes| Room { free_bytes, disk_bytes, ..Room::default() };
         assert!(room(63, 100).is_low(64));
         assert!(!room(64, 100).is_low(64));
         assert!(room(99, 2_000).is_low(64));
         assert!(!room(100, 2_000).is_low(64));
         assert!(!room(8 * 64, 1_000_000).is_low(64));
         assert!(!Room { reusable_bytes: 1, ..room(63, 100) }.is_low(64));
+        assert!(Room { to_move_bytes: 1, ..room(64, 100) }.is_low(64));
     }
 }

@@ -98,7 +98,7 @@ impl Store {
     pub(super) fn turn_over(&mut self) -> Result<bool, Error> {
         let Some((_, room)) = self.outlook.room else { return Ok(false) };
         let log_bytes = self.index.log_bytes();
-        let in_use = room.file_bytes.saturating_sub(room.reusable_bytes);
+        let in_use = room.file_bytes.saturating_sub(room.reusable_bytes + room.ring_bytes);
         let turn_bytes = self.medium.reclaim_bytes();
         let outlook = &mut self.outlook;
         let is_shorter = log_bytes + WORTH_A_TURN_BYTES <= outlook.log_bytes_at_turn;

@@ -18,7 +18,7 @@ use crate::medium::{Archive, ReadError};
 
 /// Chunks are written to the archive in batches of so many bytes.
 const BATCH_BYTES: usize = 1024 * 1024;
-const BATCH_REMOVALS: usize = 4096;
+const BATCH_REMOVALS: usize = 64;
 
 /// What the writer, the mover and a backup share.
 pub(super) struct Shared {
@@ -34,8 +34,10 @@ pub(super) struct State {
     written: Option<Load>,
     /// Whether a move is under way.
     is_moving: bool,
-    /// The writer waits for a free segment, or wants the removals carried out.
-    is_urgent: bool,
+    /// The writer waits for a free segment.
+    wants_segment: bool,
+    /// The store waits until the archive has removed what left the log.
+    wants_removals: bool,
     has_thread: bool,
     stops: bool,
     failure: Option<Error>,
@@ -57,7 +59,8 @@ impl Shared {
             ring,
             written: None,
             is_moving: false,
-            is_urgent: false,
+            wants_segment: false,
+            wants_removals: false,
             has_thread: false,
             stops: false,
             failure: None,
@@ -107,22 +110,39 @@ impl Shared {
         }
     }
 
-    /// Waits until a move has ended that was not under way before, or moves by itself.
-    pub(super) fn move_now(self: &Arc<Self>) -> Result<(), Error> {
+    /// Moves until there is a free segment or nothing that a move could free.
+    pub(super) fn free_a_segment(self: &Arc<Self>) -> Result<(), Error> {
+        self.move_while(|state| {
+            state.wants_segment = state.ring.is_without_free() && state.ring.can_free();
+            state.wants_segment
+        })
+    }
+
+    /// Moves until the archive has removed all chunks that left the log.
+    pub(super) fn carry_out_removals(self: &Arc<Self>) -> Result<(), Error> {
+        self.move_while(|state| {
+            state.wants_removals = state.is_moving || state.ring.has_removals();
+            state.wants_removals
+        })
+    }
+
+    /// Waits for the mover as long as `wants` says so, or does the mover's work.
+    fn move_while(self: &Arc<Self>, wants: impl Fn(&mut State) -> bool) -> Result<(), Error> {
         let mut state = self.state();
-        if !state.has_thread {
-            drop(state);
-            let mover = Mover(self.clone());
-            self.state().is_urgent = true;
-            while mover.step()? && self.state().is_moving {}
-            return Ok(());
+        while wants(&mut state) {
+            if let Some(failure) = state.failure.take() {
+                return Err(failure);
+            }
+            if state.has_thread {
+                self.changed.notify_all();
+                state = self.changed.wait(state).expect("nothing panics with this lock");
+            } else {
+                drop(state);
+                Mover(self.clone()).step()?;
+                state = self.state();
+            }
         }
-        state.is_urgent = true;
-        self.changed.notify_all();
-        while state.is_urgent && state.failure.is_none() {
-            state = self.changed.wait(state).expect("nothing panics with this lock");
-        }
-        state.failure.take().map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Writes a load to the archive.
@@ -157,9 +177,16 @@ impl Shared {
 
 impl State {
     fn is_due(&self, segments: &dyn Segments) -> bool {
-        let to_come = segments.count_max().saturating_sub(segments.count());
         self.failure.is_none()
-            && (self.is_moving || self.is_urgent || self.ring.is_move_due(to_come))
+            && (self.is_moving
+                || self.wants_removals
+                || self.ring.has_many_removals()
+                || self.is_to_free(segments))
+    }
+
+    fn is_to_free(&self, segments: &dyn Segments) -> bool {
+        let to_come = segments.count_max().saturating_sub(segments.count());
+        self.wants_segment || self.ring.is_short(to_come)
     }
 }
 
@@ -184,7 +211,11 @@ impl Mover {
             state.written.take()
         };
         let Some(load) = written else {
-            let load = shared.state().ring.begin_move();
+            let load = {
+                let mut state = shared.state();
+                let frees = state.is_to_free(&*shared.segments);
+                state.ring.begin_move(frees)
+            };
             shared.carry(&load)?;
             shared.state().written = Some(load);
             return Ok(true);
@@ -192,7 +223,7 @@ impl Mover {
         shared.archive.flush(load.chunks.end.checked_sub(1))?;
         let mut state = shared.state();
         state.ring.end_move(&load);
-        (state.is_moving, state.is_urgent) = (false, false);
+        (state.is_moving, state.wants_segment, state.wants_removals) = (false, false, false);
         Ok(true)
     }
 

@@ -14,8 +14,10 @@ use super::scan::{ChunkPlace, Found};
 
 /// A move begins when fewer segments than this are free, so that the writer need not wait for it.
 const SPARE_SEGMENTS: u32 = 3;
-/// So many chunks that were removed justify a move of their own.
-const REMOVALS_MANY: usize = 16 * 1024;
+/// So many chunks that were removed justify a move of their own, and one move takes no more of
+/// them: the archive writes parts of its pages again for each removal, and needs a flush before it
+/// can use what became free.
+const REMOVALS_OF_A_MOVE: usize = 512;
 
 /// The state of the ring.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Ring {
     chunks: VecDeque<ChunkPlace>,
     /// The chunks below this number were removed from the log.
     base: u64,
+    /// Bytes of the chunks from `base` on.
+    live_bytes: u64,
     /// Chunks below this number may lie in the archive.
     handed_over: u64,
     /// Chunks that were removed from the log and may lie in the archive.
@@ -74,6 +78,7 @@ impl Ring {
             first: if found.chunks.is_empty() { after(in_archive) } else { found.first },
             chunks: found.chunks,
             base,
+            live_bytes: 0,
             handed_over: after(in_archive),
             removals: Vec::new(),
             full: found.segments.into(),
@@ -81,6 +86,7 @@ impl Ring {
             active: 0,
             active_newest: None,
         };
+        ring.live_bytes = ring.bytes_of(ring.chunks.len());
         if let Some(active) = ring.full.pop_back() {
             (ring.active, ring.active_newest) = (active.segment, Some(active.newest));
         }
@@ -112,6 +118,18 @@ impl Ring {
         self.first + self.chunks.len() as u64
     }
 
+    /// Bytes of the chunks that are in the log. The archive still has to take them, as far as they
+    /// do not leave the log before.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Bytes of the oldest chunks, this many, without those that were removed from the log.
+    fn bytes_of(&self, chunks: usize) -> u64 {
+        let removed = self.base.saturating_sub(self.first) as usize;
+        self.chunks.range(removed.min(chunks)..chunks).map(|at| u64::from(at.length)).sum()
+    }
+
     pub(super) fn has_chunks(&self) -> bool {
         !self.chunks.is_empty()
     }
@@ -128,6 +146,7 @@ impl Ring {
         }
         assert_eq!(number, self.end(), "the chunks of a log have no gaps");
         self.chunks.extend(places);
+        self.live_bytes += places.iter().map(|at| u64::from(at.length)).sum::<u64>();
         if let Some(last) = places.last()
             && last.place.segment == self.active
         {
@@ -138,6 +157,11 @@ impl Ring {
     /// Notes that chunks left the log.
     pub(super) fn remove(&mut self, numbers: &[u64]) {
         for number in numbers {
+            if *number >= self.base
+                && let Some(at) = self.place(*number)
+            {
+                self.live_bytes -= u64::from(at.length);
+            }
             self.base = self.base.max(number + 1);
             if *number < self.handed_over {
                 self.removals.push(*number);
@@ -161,6 +185,10 @@ impl Ring {
         let free = self.free.pop_front();
         self.active = free.unwrap_or(self.active);
         free.is_some()
+    }
+
+    pub(super) fn is_without_free(&self) -> bool {
+        self.free.is_empty()
     }
 
     /// Begins to fill a segment that was added.
@@ -187,25 +215,31 @@ impl Ring {
         (self.full[count - 1].newest < end).then_some(count)
     }
 
-    /// Whether it is time for a move, when so many segments may still be added.
-    pub(super) fn is_move_due(&self, to_come: u32) -> bool {
-        let spare = self.free.len() as u32 + to_come;
-        (spare < SPARE_SEGMENTS && self.can_free()) || self.removals.len() >= REMOVALS_MANY
+    /// Whether so few segments are free that a move should free some, when so many segments may
+    /// still be added.
+    pub(super) fn is_short(&self, to_come: u32) -> bool {
+        self.free.len() as u32 + to_come < SPARE_SEGMENTS && self.can_free()
     }
 
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
 
-    /// Begins a move: of the oldest full segments, if there are any, and of all removals.
-    pub(super) fn begin_move(&mut self) -> Load {
-        let frees = self.movable().unwrap_or_default();
+    /// Whether the removals justify a move.
+    pub(super) fn has_many_removals(&self) -> bool {
+        self.removals.len() >= REMOVALS_OF_A_MOVE
+    }
+
+    /// Begins a move of the oldest removals and, with `frees`, of the oldest full segments.
+    pub(super) fn begin_move(&mut self, frees: bool) -> Load {
+        let frees = if frees { self.movable().unwrap_or_default() } else { 0 };
         let end = match frees.checked_sub(1).map(|last| self.full[last].newest) {
             Some(newest) => newest + 1,
             None => self.first,
         };
         self.handed_over = self.handed_over.max(end);
-        Load { chunks: self.first..end, removals: std::mem::take(&mut self.removals), frees }
+        let removals = self.removals.len().min(REMOVALS_OF_A_MOVE);
+        Load { chunks: self.first..end, removals: self.removals.drain(..removals).collect(), frees }
     }
 
     /// Ends a move: its chunks are durable in the archive.
@@ -214,9 +248,12 @@ impl Ring {
     }
 
     fn drop_oldest(&mut self, count: usize) {
-        for Full { segment, newest, .. } in self.full.drain(..count) {
+        for _ in 0..count {
+            let Some(Full { segment, newest, .. }) = self.full.pop_front() else { return };
             let chunks = (newest + 1).saturating_sub(self.first) as usize;
-            self.chunks.drain(..chunks.min(self.chunks.len()));
+            let chunks = chunks.min(self.chunks.len());
+            self.live_bytes -= self.bytes_of(chunks);
+            self.chunks.drain(..chunks);
             self.first = self.first.max(newest + 1);
             self.free.push_back(segment);
         }

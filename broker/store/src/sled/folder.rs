@@ -269,7 +269,7 @@ pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
         Error::io(format!("ask how full the disk of {} is", path.display()))(error.into())
     })?;
     let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-    Ok(Room { free_bytes, reusable_bytes: 0, file_bytes: 0, disk_bytes })
+    Ok(Room { free_bytes, disk_bytes, ..Room::default() })
 }
 
 fn wait_for_lock(

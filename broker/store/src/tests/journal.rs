@@ -51,6 +51,11 @@ fn kills_and_failing_syncs_lose_nothing_with_a_journal() {
 }
 
 #[test]
+fn full_disks_are_filled_again_with_a_journal() {
+    again("room::");
+}
+
+#[test]
 fn failed_reads_change_nothing_with_a_journal() {
     again("reading::");
 }

@@ -11,7 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 fn open(disk: &SmallDisk) -> (Store, Vec<(Slot, u64)>) {
     let mut found = Vec::new();
-    let folder = FolderConfig::new(disk.path().join("data"));
+    let journal = std::env::var_os(journal::VARIABLE).map(|_| JournalConfig::default());
+    let folder = FolderConfig { journal, ..FolderConfig::new(disk.path().join("data")) };
     let (store, _) = Store::open(folder, StoreConfig::default(), &mut |record| {
         if let Record::Submitted(task) = record {
             found.push((task.key.slot, task.key.serial));
