@@ -7,6 +7,8 @@ use std::time::Duration;
 use celeriac_machine::command::{Command, ConnectionKey};
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_record::Record;
+#[cfg(feature = "internals")]
+use celeriac_store::JournalConfig;
 use celeriac_store::{FolderConfig, Marks, Store, StoreConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -68,25 +70,35 @@ impl Broker {
     /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used. The folder is
     /// then unchanged.
     pub async fn open(config: Config) -> Result<Self, RunError> {
-        let store = store_config(&config);
-        Self::open_store(config, store).await
+        let (folder, store) = (FolderConfig::new(&config.data), store_config(&config));
+        Self::open_store(config, folder, store).await
     }
 
     /// Like [`open`](Self::open), but the store cleans its log once the log is this much larger
-    /// than twice its live records.
+    /// than twice its live records, and its journal is so small that it moves chunks all the time.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub async fn open_with_slack(config: Config, slack_bytes: u64) -> Result<Self, RunError> {
+    pub async fn open_with_small_bounds(
+        config: Config,
+        slack_bytes: u64,
+    ) -> Result<Self, RunError> {
         let store = StoreConfig { slack_bytes, ..store_config(&config) };
-        Self::open_store(config, store).await
+        let journal = Some(JournalConfig { segment_bytes: 256 * 1024, segments: 4 });
+        let folder = FolderConfig { journal, ..FolderConfig::new(&config.data) };
+        Self::open_store(config, folder, store).await
     }
 
-    async fn open_store(config: Config, store: StoreConfig) -> Result<Self, RunError> {
+    async fn open_store(
+        config: Config,
+        folder: FolderConfig,
+        store: StoreConfig,
+    ) -> Result<Self, RunError> {
         config.check()?;
-        let opening = tokio::task::spawn_blocking(move || open(config, store));
+        let open = move || open_with(config, |load| Store::open(folder, store, load));
+        let opening = tokio::task::spawn_blocking(open);
         tokio::select! {
             biased;
             opened = opening => opened.map_err(|_| RunError::panicked())?,
@@ -191,16 +203,10 @@ fn store_config(config: &Config) -> StoreConfig {
     StoreConfig { disk_reserve_bytes: config.disk_reserve_bytes, ..StoreConfig::default() }
 }
 
-/// Opens the store and builds the machine from its records.
-fn open(config: Config, store: StoreConfig) -> Result<Broker, RunError> {
-    let folder = FolderConfig::new(&config.data);
-    open_with(config, |load| Store::open(folder, store, load))
-}
-
 /// The result of opening a store.
 type Opened = Result<(Store, Marks), celeriac_store::Error>;
 
-/// Like [`open`], with any store.
+/// Opens a store and builds the machine from its records.
 pub(crate) fn open_with(
     mut config: Config,
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,

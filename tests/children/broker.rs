@@ -3,7 +3,7 @@
 //!
 //! The environment says which calls fail, see `plan.rs`. SIGUSR1 moves the wall clock an hour
 //! ahead, SIGUSR2 an hour back. With `CELERIAC_TEST_SLACK_BYTES` the log is cleaned earlier than in
-//! a real broker.
+//! a real broker, and its journal is so small that it moves chunks all the time.
 
 mod interposed;
 mod plan;
@@ -58,7 +58,7 @@ async fn serve() -> Result<(), Failure> {
     let _set = celeriac_tests::inside::FAIL_READS.set(interposed::effect_on_pread);
     plan::arm().map_err(|sentence| (2, sentence))?;
     let opened = match slack.transpose()? {
-        Some(bytes) => Broker::open_with_slack(config, bytes).await,
+        Some(bytes) => Broker::open_with_small_bounds(config, bytes).await,
         None => Broker::open(config).await,
     };
     let broker = opened.map_err(|error| (error.exit_code(), error.to_string()))?;

@@ -210,7 +210,7 @@ pub(crate) async fn in_two_lanes<Lane>(
     empty: Tally,
     runs: u64,
     seed: u64,
-    lane: fn(u64, u64) -> Lane,
+    lane: impl Fn(u64, u64) -> Lane,
 ) -> Tally
 where
     Lane: Future<Output = Tally> + Send + 'static,

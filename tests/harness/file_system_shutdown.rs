@@ -1,4 +1,4 @@
-//! Shuts an ext4 file system down as a power failure would: nothing more is written to its disk,
+//! Shuts an ext4 or XFS file system down as a power failure would: nothing more is written to its disk,
 //! not even the journal. No crate has a safe wrapper for this request. `faults/power_cut.rs` uses
 //! it.
 
@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// `EXT4_IOC_SHUTDOWN`, from the kernel's `ext4.h`.
+/// `EXT4_IOC_SHUTDOWN`, from the kernel's `ext4.h`. XFS has the same number and the same flag.
 const EXT4_IOC_SHUTDOWN: u32 = 0x8004_587d;
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`: not even the journal is flushed.
 const NO_LOG_FLUSH: u32 = 2;

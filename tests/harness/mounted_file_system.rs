@@ -1,9 +1,16 @@
 //! File systems that are mounted for a fault and unmounted at its end, whatever happens: a small
-//! one in memory, or an ext4 in a file. They need the right to mount. Without it the error is a
+//! one in memory, or an ext4 or XFS in a file. They need the right to mount. Without it the error is a
 //! sentence that says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The file systems that an image may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ext4,
+    Xfs,
+}
 
 /// A mounted file system. It is unmounted when this value is dropped.
 #[derive(Debug)]
@@ -24,21 +31,31 @@ impl MountedFileSystem {
         Ok(Self(at.to_owned()))
     }
 
-    /// An ext4 file system in this file. `mkfs.ext4` makes it.
+    /// A file system in this file. `mkfs.ext4` or `mkfs.xfs` makes it.
     ///
     /// # Errors
     /// Why it cannot be had here.
-    pub(crate) fn ext4(image: &Path, at: &Path) -> Result<Self, String> {
+    pub(crate) fn in_an_image(kind: Kind, image: &Path, at: &Path) -> Result<Self, String> {
         needs_root()?;
-        command("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=0,nodiscard"], &[image])?;
+        match kind {
+            Kind::Ext4 => {
+                let flags = ["-q", "-m", "0", "-E", "lazy_itable_init=0,nodiscard"];
+                command("mkfs.ext4", &flags, &[image])?;
+            }
+            Kind::Xfs => command("mkfs.xfs", &["-q", "-K"], &[image])?,
+        }
         let mounted = Self(at.to_owned());
-        mounted.mount_ext4(image)?;
+        mounted.mount_image(kind, image)?;
         Ok(mounted)
     }
 
     /// Mounts the image again after [`unmount`](Self::unmount).
-    pub(crate) fn mount_ext4(&self, image: &Path) -> Result<(), String> {
-        command("mount", &["-t", "ext4", "-o", "loop"], &[image, &self.0])
+    pub(crate) fn mount_image(&self, kind: Kind, image: &Path) -> Result<(), String> {
+        let kind = match kind {
+            Kind::Ext4 => "ext4",
+            Kind::Xfs => "xfs",
+        };
+        command("mount", &["-t", kind, "-o", "loop"], &[image, &self.0])
     }
 
     /// Unmounts it, if no process uses it any more. The loop device goes with it.

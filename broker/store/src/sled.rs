@@ -52,7 +52,8 @@ pub struct FolderConfig {
 impl FolderConfig {
     /// The defaults, for a folder.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), ballast_bytes: 32 << 20, journal: None }
+        let journal = Some(JournalConfig::default());
+        Self { path: path.into(), ballast_bytes: 32 << 20, journal }
     }
 }
 

@@ -106,11 +106,17 @@ async fn damage_one(originals: &[Original], run: u64, mut random: RandomSource) 
     (what, agree(outcome, checked))
 }
 
-/// Half of the damages hit the log. Half of those hit a place that is not a hole in the file.
+/// Half of the damages hit the log: sled's file or a segment of the journal. Most of them hit a place
+/// that is not a hole in the file.
 fn draw(original: &Original, random: &mut RandomSource) -> (usize, Damage) {
-    let log = original.files.iter().position(|file| file.name == Path::new("db"));
-    let file = match (log, random.below(2)) {
-        (Some(log), 0) => log,
+    let holds_log = |name: &Path| {
+        name == Path::new("db") || name.to_str().is_some_and(|name| name.starts_with("journal."))
+    };
+    let files = original.files.iter().enumerate();
+    let logs: Vec<_> =
+        files.filter(|(_, file)| holds_log(&file.name)).map(|(file, _)| file).collect();
+    let file = match random.below(2) {
+        0 => logs[random.below(logs.len() as u64) as usize],
         _ => random.below(original.files.len() as u64) as usize,
     };
     let found = &original.files[file];

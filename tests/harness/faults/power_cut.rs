@@ -1,4 +1,5 @@
-//! Power cuts: a broker works on an ext4 file system in a file, which is shut down at some moment.
+//! Power cuts: a broker works on an ext4 or XFS file system in a file, which is shut down at some
+//! moment.
 //! All data that was not synced is lost, as in a power failure. Many cuts in a row hit the same
 //! data, under load and while the broker starts. The fault needs the right to mount. It assumes
 //! that the disk itself keeps what it has confirmed.
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{Tally, in_two_lanes};
 use crate::file_system_shutdown::cut_off;
-use crate::mounted_file_system::MountedFileSystem;
+use crate::mounted_file_system::{Kind, MountedFileSystem};
 use crate::{BrokerProcess, Exit, PATIENCE, RandomSource, Setup, TrafficRun, test_broker_binary};
 
 const IMAGE_BYTES: u64 = 384 << 20;
@@ -28,21 +29,29 @@ const NEVER_SYNCED: &[u8] = b"never synced";
 /// Cuts the power so often.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let tally = Tally::new("power cut", "cuts");
-    match Disk::new() {
-        Ok(_works) => {}
-        Err(reason) => return Tally { skipped: Some(reason), ..tally },
+    let probed = [Kind::Ext4, Kind::Xfs].map(|kind| (kind, Disk::new(kind).err()));
+    let kinds: Vec<_> =
+        probed.iter().filter(|(_, why)| why.is_none()).map(|(kind, _)| *kind).collect();
+    let missing: Vec<_> = probed.into_iter().filter_map(|(_, why)| why).collect();
+    if kinds.is_empty() {
+        return Tally { skipped: Some(missing.join("; ")), ..tally };
     }
-    in_two_lanes(tally, runs, seed, lane).await
+    let lane = |runs, seed| lane(kinds.clone(), runs, seed);
+    let mut tally = in_two_lanes(tally, runs, seed, lane).await.with_counts_as_remarks();
+    for reason in missing {
+        tally.remarks = format!("{}; {reason}", tally.remarks);
+    }
+    tally
 }
 
-async fn lane(runs: u64, seed: u64) -> Tally {
+async fn lane(kinds: Vec<Kind>, runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::default();
     let mut random = RandomSource::new(seed);
     while tally.runs < runs {
         let image_seed = random.bits();
         let cuts = CUTS_IN_A_ROW.min(runs - tally.runs);
         let before = tally.violations.len() + tally.failed_starts.len();
-        if let Err(reason) = one_image(cuts, image_seed, &mut tally).await {
+        if let Err(reason) = one_image(&kinds, cuts, image_seed, &mut tally).await {
             tally.violations.push(format!("image seed {image_seed}: {reason}"));
         }
         if tally.violations.len() + tally.failed_starts.len() > before {
@@ -55,9 +64,10 @@ async fn lane(runs: u64, seed: u64) -> Tally {
 }
 
 /// Many cuts on one image. At the end the history of the clients is judged.
-async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String> {
+async fn one_image(kinds: &[Kind], cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let mut random = RandomSource::new(seed);
-    let mut disk = Disk::new()?;
+    let kind = kinds[random.below(kinds.len() as u64) as usize];
+    let mut disk = Disk::new(kind)?;
     let setup = setup(&disk, &mut random);
     let mut broker = start(&setup, tally, "on a fresh image").await?;
     let address = broker.address();
@@ -87,6 +97,10 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
         }
         broker = start(&setup, tally, &what).await?;
         tally.runs += 1;
+        tally.count(match kind {
+            Kind::Ext4 => "on ext4",
+            Kind::Xfs => "on XFS",
+        });
     }
     let broken = traffic.verdict().await;
     tally
@@ -143,8 +157,9 @@ async fn cut_while_starting(setup: &Setup, disk: &mut Disk, moment_ms: u64) -> R
     disk.plug_in_again()
 }
 
-/// An ext4 file system in a file that can be shut down.
+/// A file system in a file that can be shut down.
 struct Disk {
+    kind: Kind,
     /// This field stands before the folder, so that the file system is unmounted when the folder
     /// is removed.
     mounted: MountedFileSystem,
@@ -154,7 +169,7 @@ struct Disk {
 
 impl Disk {
     /// The error says why there can be no such file system on this machine.
-    fn new() -> Result<Self, String> {
+    fn new(kind: Kind) -> Result<Self, String> {
         let folder =
             tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
         let (at, image) = (folder.path().join("disk"), folder.path().join("image"));
@@ -162,8 +177,8 @@ impl Disk {
             .and_then(|()| fs::File::create(&image))
             .and_then(|file| file.set_len(IMAGE_BYTES));
         made.map_err(|error| format!("no room for the image: {error}"))?;
-        let mounted = MountedFileSystem::ext4(&image, &at)?;
-        let mut disk = Self { mounted, folder, cuts: 0 };
+        let mounted = MountedFileSystem::in_an_image(kind, &image, &at)?;
+        let mut disk = Self { kind, mounted, folder, cuts: 0 };
         // A kernel that cannot do it is found here, and not in the first run.
         disk.cut()?;
         disk.plug_in_again()?;
@@ -193,7 +208,7 @@ impl Disk {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.mounted.mount_ext4(&self.folder.path().join("image"))?;
+        self.mounted.mount_image(self.kind, &self.folder.path().join("image"))?;
         match fs::read(self.witness()) {
             Ok(bytes) if bytes == NEVER_SYNCED => {
                 Err("what was never synced is still there: this is no power cut".into())

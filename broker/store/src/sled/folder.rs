@@ -38,7 +38,16 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder if it does not exist, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
-        let existed = path.is_dir();
+        // A disk that fails must not look like a folder that is missing.
+        let existed = match fs::metadata(path) {
+            Ok(found) => found.is_dir(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                return Err(Error::io(format!("look at the data folder {}", path.display()))(
+                    error,
+                ));
+            }
+        };
         make_folder(path)
             .map_err(Error::io(format!("create the data folder {}", path.display())))?;
         let path = path

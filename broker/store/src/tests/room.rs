@@ -85,7 +85,8 @@ fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: b
             let mut tasks = fill(store, &mut serial, payload_bytes);
             // sled's own thread may not have moved everything yet. Then the disk is low for a
             // while, and the broker would tell producers so.
-            while u64::from(tasks) * (payload_bytes as u64) < u64::from(mebibytes) << 18 {
+            let usable = (u64::from(mebibytes) << 20) - store.config.disk_reserve_bytes;
+            while u64::from(tasks) * (payload_bytes as u64) < usable / 4 {
                 wait_for_room(store);
                 tasks = fill_from(tasks, store, &mut serial, payload_bytes);
             }
