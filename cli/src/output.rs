@@ -48,6 +48,8 @@ pub(crate) struct Output {
     pub(crate) format: Format,
     /// The result of a task is printed byte by byte: a program reads it, or a person asked for it.
     pub(crate) is_raw: bool,
+    /// The result of a task that is text is printed without the quotes of JSON.
+    pub(crate) is_unquoted: bool,
     has_colours: bool,
     outlives_reader: bool,
 }
@@ -72,7 +74,13 @@ impl Output {
             Color::Always => true,
             Color::Never => false,
         };
-        Self { format, is_raw: !is_terminal, has_colours, outlives_reader: false }
+        Self {
+            format,
+            is_raw: !is_terminal,
+            is_unquoted: false,
+            has_colours,
+            outlives_reader: false,
+        }
     }
 
     /// From now on a reader that closes stdout does not end the command. A command that changes

@@ -80,6 +80,12 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
     if task.state != State::Success {
         return Err(Failure::new(exit_of(task), why_no_result(task)));
     }
+    if output.is_unquoted
+        && let Some(text) = text(task)
+    {
+        output.bytes(format!("{text}\n").as_bytes())?;
+        return Ok(Exit::Success);
+    }
     match std::str::from_utf8(&task.result) {
         // A handler that returned nothing: in JSON this is null.
         Ok("") => output.line("null")?,
@@ -90,6 +96,14 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
             .line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
     }
     Ok(Exit::Success)
+}
+
+/// The text of a result that is a string in JSON, as a shell wants it.
+fn text(task: &TaskInfo) -> Option<String> {
+    match task.result_content_type.as_str() {
+        "" | "application/json" => serde_json::from_slice(&task.result).ok(),
+        _ => None,
+    }
 }
 
 /// The exit code for the state of a task.

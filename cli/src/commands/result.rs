@@ -24,7 +24,7 @@ pub(crate) struct ResultArguments {
     #[arg(value_parser = parse_span, value_name = "SECONDS")]
     wait: Option<Duration>,
 
-    /// Print the bytes of the result unchanged, on a terminal too
+    /// Print a text as it is, without the quotes and escapes of JSON; anything else byte by byte
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
@@ -38,6 +38,7 @@ pub(crate) async fn run(
     let client = connect(shared).await?;
     let span = arguments.wait.unwrap_or(Duration::ZERO);
     output.is_raw |= arguments.raw;
+    output.is_unquoted = arguments.raw;
     let exit = wait_and_print(&client, &arguments.id, span, output).await;
     client.close().await;
     exit

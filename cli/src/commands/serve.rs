@@ -46,7 +46,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, env = "CELERIAC_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Print the settings with masked secrets and exit: with 0 if they are valid, else with 2
+    /// Print the settings with masked secrets, as JSON with --json, and exit: with 0 if they are
+    /// valid, else with 2
     #[arg(long)]
     check_config: bool,
 

@@ -20,7 +20,7 @@ use self::endings::Endings;
 use self::process::Limits;
 use self::targets::LOG_TARGET;
 use crate::arguments::{SharedOptions, parse_name, parse_queue};
-use crate::connection::{DEFAULT_TIMEOUT, broker, failure};
+use crate::connection::{DEFAULT_TIMEOUT, broker, failure_at, has_token};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output::Output;
@@ -121,7 +121,8 @@ async fn work(
         worker = worker.instance(instance);
     }
     let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
-    let (names, broker) = (names.join(", "), address(&url));
+    let (names, has_token) = (names.join(", "), has_token(&url));
+    let broker = address(&url);
     tracing::info!(target: LOG_TARGET, broker, "the worker waits for tasks of the name {names}");
     let (stop, stopped) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
@@ -131,7 +132,7 @@ async fn work(
         never = obey(&mut signals, &endings, arguments.grace, stop, end) => match never {},
     };
     outcome.map(|()| Exit::Success).map_err(|error| match error {
-        RunError::Connection(error) => failure(error),
+        RunError::Connection(error) => failure_at(&broker, has_token, error),
         RunError::Setup(fault) => Failure::usage(fault),
         error => Failure::error(error.to_string()),
     })

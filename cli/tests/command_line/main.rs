@@ -9,6 +9,7 @@ mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
+mod help;
 mod info;
 mod lines;
 mod listing;

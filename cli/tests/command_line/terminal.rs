@@ -216,3 +216,34 @@ fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
     terminal.press("n\n");
     assert_eq!(terminal.end().0, Some(1));
 }
+
+#[test]
+fn a_question_about_many_tasks_has_their_number() {
+    let (broker, _data) = started();
+    for (id, more) in [("a", ["--tag", "album"]), ("b", ["--tag", "album"]), ("c", ["--tag", "x"])]
+    {
+        let submitted = broker.run(&[&["submit", "n", "--id", id], &more[..]].concat());
+        assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    }
+    let asked = |arguments: &[&str], question: &str, answer: &str| {
+        let mut terminal = Terminal::open(broker.command(arguments));
+        terminal.wait_for(question);
+        terminal.press(answer);
+        terminal.end()
+    };
+    let album = ["cancel", "--tag", "album"];
+    let (code, _) = asked(&album, "Cancel 2 unfinished tasks with the tag album? [y/N] ", "n\n");
+    assert_eq!(code, Some(1));
+    let tree = ["cancel", "--root", "c"];
+    let (code, _) = asked(&tree, "Cancel 1 unfinished task of the tree of c? [y/N] ", "y\n");
+    assert_eq!(code, Some(0));
+    let (code, shown) = asked(&album, "Cancel 2 ", "y\n");
+    assert!(code == Some(0) && shown.contains("b  revoked"), "{shown}");
+    // Without a task there is no question.
+    let (code, shown) = Terminal::open(broker.command(&album)).end();
+    assert_eq!((code, shown.as_str()), (Some(0), "no unfinished task matches\r\n"));
+    let (code, shown) = Terminal::open(broker.command(&["cancel", "--tag", "none"])).end();
+    assert_eq!(code, Some(4), "{shown}");
+    let dead = ["dead", "discard", "--queue", "default"];
+    asked(&dead, "Discard 0 dead tasks that match? [y/N] ", "n\n");
+}
