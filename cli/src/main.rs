@@ -22,7 +22,9 @@ use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
 use crate::printable::{clean, clean_lines};
 
+mod absence;
 mod allocator;
+mod apart;
 mod arguments;
 mod broker_view;
 mod byte_size;
@@ -120,7 +122,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     match command {
         Command::Serve(serve) => {
             refuse_client_flags(matches)?;
-            serve::run(*serve, shared.token_file, matches, output)
+            serve::run(*serve, shared, matches, output)
         }
         Command::Info(info) => block_on(info::run(info, &shared, output)),
         Command::Submit(submit) => block_on(submit::run(*submit, &shared, output)),

@@ -280,8 +280,8 @@ fn a_queue_is_shown_with_its_settings() {
     };
     let mut queue = queues(1).remove(2);
     queue.settings = settings;
-    check(expect_file!["./screens/queue.txt"], Fits::No, |_| {
-        details_lines(&queue_view::details(&queue))
+    check(expect_file!["./screens/queue.txt"], Fits::Yes, |width| {
+        details_lines(&queue_view::details(&queue), width)
     });
 }
 
@@ -305,7 +305,7 @@ fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
         let mut lines = Vec::new();
         for task in tasks.iter().cloned().map(TaskInfo::from) {
             lines.extend(task_history::lines(&task, &[], NOW_MS, width));
-            lines.extend(details_lines(&task_view::details(&task, NOW_MS)));
+            lines.extend(details_lines(&task_view::details(&task, NOW_MS), width));
             lines.push(task_view::transition(&task, None, NOW_MS));
         }
         lines

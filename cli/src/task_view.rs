@@ -11,6 +11,11 @@ use crate::line::{Line, Text};
 use crate::printable::clean;
 use crate::time::{absolute, absolute_and_relative, ms, relative, rough, time_of_day, whole_ms};
 
+/// The kind and the sentence of the broker's error for a task that reached its limit of deliveries.
+/// A test compares them with those of a broker.
+const LOST: &str = "worker_lost";
+const TOO_OFTEN: &str = "workers were lost with this task too often";
+
 /// The exit code of a command that shows a task: an id without a task is not found.
 pub(crate) fn exit_if_unknown(task: &TaskInfo) -> Exit {
     if task.state == State::Unknown { Exit::NotFound } else { Exit::Success }
@@ -111,12 +116,12 @@ pub(crate) fn attempts(task: &TaskInfo) -> String {
 
 /// The most useful fact about a task in its state: why it waits, its progress, or why it ended.
 pub(crate) fn note(task: &TaskInfo, now_ms: i64) -> String {
-    let due =
-        || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
     match task.state {
         State::Unknown => "no such task".to_owned(),
-        State::Scheduled => due(),
-        State::Retry => [due(), last_error(task)].join("; "),
+        State::Scheduled => {
+            task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default()
+        }
+        State::Retry => [runs_again(task, now_ms), last_error(task)].join("; "),
         State::Queued => match task.waiting_for {
             WaitingFor::Worker => "no worker serves its queue and knows its name".to_owned(),
             WaitingFor::Queue => "its queue is paused".to_owned(),
@@ -153,6 +158,14 @@ pub(crate) fn why_it_waits(task: &TaskInfo) -> Option<String> {
     }
 }
 
+/// When the next attempt begins. The broker's clock decides that, and it may be slower than ours.
+fn runs_again(task: &TaskInfo, now_ms: i64) -> String {
+    match task.eta.map(ms).filter(|at_ms| *at_ms > now_ms) {
+        Some(at_ms) => format!("runs again {}", relative(at_ms, now_ms)),
+        None => "runs again soon".to_owned(),
+    }
+}
+
 fn on_worker(task: &TaskInfo) -> String {
     let cancel = if task.cancel_requested { ", asked to stop" } else { "" };
     format!("attempt {} on {}{cancel}", attempts(task), clean(&task.worker))
@@ -167,9 +180,21 @@ fn progress(progress: &Progress) -> String {
     format!("{}{meta}", clean(&progress.state))
 }
 
-/// The latest failed attempt; empty when none failed.
-fn last_error(task: &TaskInfo) -> String {
-    task.errors.last().map(failed_attempt).unwrap_or_default()
+/// The latest failed attempt; empty when none failed. Of a task whose workers were lost too often
+/// it has the number of these deliveries.
+pub(crate) fn last_error(task: &TaskInfo) -> String {
+    let Some(error) = task.errors.last() else { return String::new() };
+    let sentence = failed_attempt(error);
+    match task.state == State::Failure && error.kind == LOST && error.message == TOO_OFTEN {
+        true => format!(
+            "{sentence}: {} without an outcome, and --max-deliveries allows no more",
+            match task.deliveries {
+                1 => "1 delivery".to_owned(),
+                count => format!("{count} deliveries"),
+            }
+        ),
+        false => sentence,
+    }
 }
 
 /// A failed attempt: `attempt 2: ValueError: no such file`.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arguments::{FOREVER, SharedOptions, parse_id};
-use crate::connection::connect;
+use crate::connection::{address, connect};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::task_result::wait_and_print;
+use crate::task_result::{Broker, wait_and_print};
 use crate::time::parse_span;
 
 /// The arguments of `result`.
@@ -39,7 +39,8 @@ pub(crate) async fn run(
     let span = arguments.wait.unwrap_or(Duration::ZERO);
     output.is_raw |= arguments.raw;
     output.is_unquoted = arguments.raw;
-    let exit = wait_and_print(&client, &arguments.id, span, output).await;
+    let broker = Broker { client: &client, address: &address(shared) };
+    let exit = wait_and_print(&broker, &arguments.id, span, output).await;
     client.close().await;
     exit
 }

@@ -20,6 +20,7 @@ use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
 use self::config_file::ConfigFile;
 use self::names::names_of;
 use crate::allocator::give_back_when_idle;
+use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, Queue};
 use crate::output::{Output, print_to_stderr};
@@ -60,12 +61,12 @@ pub(crate) struct ServeArguments {
 /// hold the process.
 pub(crate) fn run(
     arguments: ServeArguments,
-    token_file: Option<PathBuf>,
+    shared: SharedOptions,
     matches: &ArgMatches,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let mut log = None;
-    let outcome = check_and_serve(arguments, token_file, matches, output, &mut log);
+    let outcome = check_and_serve(arguments, shared, matches, output, &mut log);
     match (log, outcome) {
         (Some(log), outcome) => log.end(outcome),
         (None, Err(Failure::Sentence { exit, sentence })) => fail_without_log(exit, sentence),
@@ -87,13 +88,13 @@ fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
 /// Does the work of `run`. When the log was started, `log` has it, also after a failure.
 fn check_and_serve(
     arguments: ServeArguments,
-    token_file: Option<PathBuf>,
+    shared: SharedOptions,
     matches: &ArgMatches,
     output: &mut Output,
     log: &mut Option<Log>,
 ) -> Result<Exit, Failure> {
     let is_check_only = arguments.check_config;
-    let Loaded { config, warnings } = load(arguments, token_file, matches)?;
+    let Loaded { config, warnings } = load(arguments, shared.token_file, matches)?;
     if is_check_only {
         for warning in &warnings {
             print_to_stderr(&clean(warning));
@@ -102,7 +103,7 @@ fn check_and_serve(
         return Ok(Exit::Success);
     }
     check_memory()?;
-    *log = Some(logging::start(&config.log, config.log_format)?);
+    *log = Some(logging::start(&config.log, config.log_format, shared.color)?);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

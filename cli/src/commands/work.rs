@@ -80,7 +80,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<Exit, Failure> {
     first_process::stand_in().await?;
-    let log = logging::start(LOG_FILTER, LogFormat::Text)?;
+    let log = logging::start(LOG_FILTER, LogFormat::Text, shared.color)?;
     let documents = match output.is_json().then(endings::documents).transpose() {
         Ok(documents) => documents,
         Err(error) => {

@@ -15,7 +15,7 @@ _celeriac_values() {
     ((${#values[@]})) || return 0
     for word in "${COMPREPLY[@]}"; do
         # Of the other words, only commands may stand in the place of a value.
-        [[ $word == [a-z]* ]] && values+=("$word")
+        [[ $word == [a-z]* && " ${values[*]} " != *" $word "* ]] && values+=("$word")
     done
     COMPREPLY=("${values[@]}")
 }

@@ -102,7 +102,7 @@ fn busiest_queues(snapshot: &Snapshot, view: &View) -> Vec<usize> {
         rates.submitted + rates.ended
     };
     let queues = &snapshot.queues;
-    let is_shown = |index: &usize| view.shows([&queues[*index].name, ""]);
+    let is_shown = |index: &usize| view.shows([queues[*index].name.as_str()].into_iter());
     let mut shown: Vec<usize> = (0..queues.len()).filter(is_shown).collect();
     // The sort is stable: equal queues stay in the order of their names.
     shown.sort_by(|left, right| {
@@ -117,7 +117,8 @@ fn busiest_workers(snapshot: &Snapshot, view: &View) -> Vec<usize> {
     let workers = &snapshot.workers;
     let is_shown = |index: &usize| {
         let worker = &workers[*index];
-        view.shows([&worker.instance_id, &worker.hostname])
+        let names = [&worker.instance_id, &worker.hostname].into_iter().chain(&worker.queues);
+        view.shows(names.map(String::as_str))
     };
     let mut shown: Vec<usize> = (0..workers.len()).filter(is_shown).collect();
     shown.sort_by(|left, right| held(&workers[*right]).cmp(&held(&workers[*left])));
@@ -161,7 +162,7 @@ fn worker_table(snapshot: &Snapshot, indices: &[usize]) -> Table {
         Column::word("STATE", ALWAYS),
         Column::number("RUNNING", ALWAYS),
         Column::number("MEMORY", 2),
-        Column::text("HOST", 3, 8),
+        Column::other_name("HOST", 3, 8),
         Column::number("PID", 4),
         Column::text("LONGEST", 1, 12),
     ]);

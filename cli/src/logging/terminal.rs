@@ -1,0 +1,69 @@
+//! The log on a terminal, for a person who typed `serve` or `work`: the time of day, the level, and
+//! what happened, broken between words. A file or a pipe has the full time and the part of the
+//! program too.
+
+use std::io::{self, IsTerminal};
+
+use rustix::stdio::stderr;
+use tracing::Level;
+
+use crate::line::{Line, Text, Tone};
+use crate::output::{Color, width_of};
+use crate::time::{now_ms, time_of_day};
+
+/// The lines of a command that `work` runs.
+const OF_COMMANDS: &str = "celeriac::work::stderr";
+
+/// How the log looks on this terminal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    has_colours: bool,
+}
+
+impl Look {
+    /// `None` when stderr is no terminal.
+    pub(super) fn of_stderr(color: Color) -> Option<Self> {
+        io::stderr().is_terminal().then(|| Self { has_colours: color.is_on(true) })
+    }
+
+    /// An event of this part of the program, as it goes to the terminal.
+    pub(super) fn event(self, level: Level, target: &str, text: &str) -> String {
+        let part = match target {
+            OF_COMMANDS => "stderr: ",
+            target if target.starts_with("celeriac") => "",
+            target => &format!("{target}: "),
+        };
+        self.rendered(at(level, &time_of_day(now_ms()), &format!("{part}{text}")))
+    }
+
+    /// The sentence of a failure.
+    pub(super) fn failure(self, sentence: &str) -> String {
+        let line = Line::from(Text::new(&format!("celeriac: {sentence}"), Tone::Bad));
+        self.rendered(line.wrapped(width_of(stderr()), 2))
+    }
+
+    fn rendered(self, lines: Vec<Line>) -> String {
+        lines.iter().map(|line| line.render(self.has_colours) + "\n").collect()
+    }
+}
+
+/// An event at this time.
+fn at(level: Level, time: &str, text: &str) -> Vec<Line> {
+    let seconds: String = time.chars().take(8).collect();
+    let mut line = Line::from(Text::new(&seconds, Tone::Faint));
+    line.push(" ");
+    line.push(Text::new(&format!("{level:>5}"), tone(level)));
+    line.push(" ");
+    let indent = line.width();
+    line.push(text);
+    line.wrapped(width_of(stderr()), indent)
+}
+
+fn tone(level: Level) -> Tone {
+    match level {
+        Level::ERROR => Tone::Bad,
+        Level::WARN => Tone::Warning,
+        Level::INFO => Tone::Good,
+        _ => Tone::Faint,
+    }
+}
