@@ -272,6 +272,19 @@ fn queues_fit_the_terminal() {
 }
 
 #[test]
+fn queues_whose_names_are_cut_look_different() {
+    let name = |part: &str| format!("songs.of.the.year.{part}.analyse.and.cluster.again");
+    let names = ["1969", "1970", "1970.b"].map(name);
+    let queues: Vec<QueueInfo> = names
+        .iter()
+        .map(|name| wire::QueueInfo { name: name.clone(), ready: 7, ..Default::default() }.into())
+        .collect();
+    check(expect_file!["./screens/queues-alike.txt"], Fits::Yes, |width| {
+        queue_view::table(&queues).lines(width)
+    });
+}
+
+#[test]
 fn a_queue_is_shown_with_its_settings() {
     let settings = celeriac_client::QueueSettings {
         tasks_max: Some(10),
@@ -309,6 +322,34 @@ fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
             lines.push(task_view::transition(&task, None, NOW_MS));
         }
         lines
+    });
+}
+
+#[test]
+fn a_task_that_runs_again_or_lost_too_many_workers_says_so() {
+    let lost = wire::TaskError {
+        kind: "worker_lost".to_owned(),
+        message: "workers were lost with this task too often".to_owned(),
+        ..error(3, "")
+    };
+    let tasks = [
+        wire::TaskInfo {
+            eta_at_ms: Some(NOW_MS + 4_000),
+            errors: vec![error(1, "no song")],
+            ..task("again", TaskState::Retry)
+        },
+        wire::TaskInfo {
+            eta_at_ms: Some(NOW_MS - 10),
+            errors: vec![error(1, "no song")],
+            ..task("soon", TaskState::Retry)
+        },
+        wire::TaskInfo { deliveries: 20, errors: vec![lost], ..task("lost", TaskState::Failure) },
+    ];
+    check(expect_file!["./screens/again.txt"], Fits::Yes, |width| {
+        let details = |task: &wire::TaskInfo| {
+            details_lines(&task_view::details(&task.clone().into(), NOW_MS), width)
+        };
+        tasks.iter().flat_map(details).collect()
     });
 }
 

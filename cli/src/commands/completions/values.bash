@@ -9,7 +9,9 @@ _celeriac_values() {
     known="${typed%"$2"}"
     known="${known#--*=}"
     while IFS= read -r word; do
-        values+=("$(printf '%q' "${word#"$known"}")")
+        word="$(printf '%q' "${word#"$known"}")"
+        # A comma needs no quote, and the next word of a list follows it.
+        values+=("${word//\\,/,}")
     done < <(celeriac completions --values -- "${words[@]}" 2>/dev/null)
     _celeriac "$@"
     ((${#values[@]})) || return 0

@@ -280,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn the_filter_finds_a_worker_by_its_queues() {
+        let worker = |instance: &str, queue: &str| {
+            celeriac_proto::wire::WorkerStatus {
+                instance_id: instance.to_owned(),
+                queues: vec!["default".to_owned(), queue.to_owned()],
+                ..Default::default()
+            }
+            .into()
+        };
+        let workers = vec![worker("a", "Songs"), worker("b", "videos"), worker("songs-1", "x")];
+        let snapshot = Snapshot::new(std::time::Instant::now(), 0, Vec::new(), workers);
+        let mut view = View::default();
+        for key in "/songs".chars() {
+            view.press(&crossterm::event::KeyCode::Char(key).into());
+        }
+        let shown = busiest_workers(&snapshot, &view);
+        let names: Vec<&str> =
+            shown.iter().map(|index| snapshot.workers[*index].instance_id.as_str()).collect();
+        assert_eq!(names, ["a", "songs-1"]);
+    }
+
+    #[test]
     fn rates_have_a_fraction_below_100_only() {
         assert_eq!(
             [None, Some(0.0), Some(9.96), Some(1234.5)].map(rate),
