@@ -176,7 +176,9 @@ impl Line {
         let (mut lines, mut line) = (Vec::new(), Self::default());
         for word in self.words() {
             // Before the indent there is the name of a value, which stays beside the value.
-            if line.width() > indent && line.width() + word.width() > width {
+            // The blanks after a word need no room.
+            let needed = line.width() + word.clone().trimmed().width();
+            if line.width() > indent && needed > width {
                 lines.push(std::mem::replace(&mut line, Self::from(" ".repeat(indent))).trimmed());
             }
             line.append(word);
@@ -359,6 +361,7 @@ mod tests {
             shown(&line, 20, 6),
             ["note  no worker", "      serves its", "      queue, and it", "      waits"]
         );
+        assert_eq!(shown(&Line::from("ab cd ef"), 5, 0), ["ab cd", "ef"]);
         assert_eq!(shown(&line, 80, 6), ["note  no worker serves its queue, and it waits"]);
         let coloured = &line.clone().wrapped(Some(20), 6)[1];
         assert_eq!(coloured.render(true), "      serves\u{1b}[31m its\u{1b}[0m");

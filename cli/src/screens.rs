@@ -253,14 +253,12 @@ fn a_task_is_shown_with_its_whole_history() {
 fn the_lines_of_several_watched_tasks_are_aligned() {
     let tasks = tasks();
     let ids: Vec<&String> = tasks.iter().take(3).map(|task| &task.id).collect();
-    let lines: Vec<Line> = tasks
-        .iter()
-        .take(3)
-        .map(|task| task_view::transition(task, task_view::id_width(&ids), NOW_MS))
-        .collect();
-    let alone = task_view::transition(&tasks[0], task_view::id_width(&ids[..1]), NOW_MS);
-    check(expect_file!["./screens/watch.txt"], Fits::No, |_| {
-        lines.iter().chain([&alone]).cloned().collect()
+    check(expect_file!["./screens/watch.txt"], Fits::No, |width| {
+        let together = task_view::id_width(&ids);
+        let line = |task, id_width| task_view::transition(task, id_width, NOW_MS, width);
+        let lines = tasks.iter().take(3).flat_map(|task| line(task, together));
+        let alone = task_view::id_width(&ids[..1]);
+        lines.chain(line(&tasks[0], alone)).collect()
     });
 }
 
@@ -319,7 +317,7 @@ fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
         for task in tasks.iter().cloned().map(TaskInfo::from) {
             lines.extend(task_history::lines(&task, &[], NOW_MS, width));
             lines.extend(details_lines(&task_view::details(&task, NOW_MS), width));
-            lines.push(task_view::transition(&task, None, NOW_MS));
+            lines.extend(task_view::transition(&task, None, NOW_MS, width));
         }
         lines
     });

@@ -5,8 +5,8 @@
 //! the other, until every other column has at least its least width. The heading then ends with
 //! `…`. Width that is left over goes to the columns in the order of their importance. A column that
 //! has less than it needs shows its texts cut, with `…`; names that differ still look different.
-//! Numbers are never cut. Ids of usual length are cut, in the middle, only when the columns that are
-//! always shown leave no other way.
+//! Numbers are never cut. Ids of usual length are cut, in the middle, only when the columns that
+//! are always shown leave no other way.
 
 use crate::apart::{Keep, cut_apart};
 use crate::line::{Line, Text, Tone, width};

@@ -84,8 +84,14 @@ pub(crate) fn id_width(ids: &[&String]) -> Option<usize> {
 }
 
 /// One transition as a line: time, id, state, and the note for this state. The time is that of the
-/// end for a task that has ended, which may be long ago.
-pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) -> Line {
+/// end for a task that has ended, which may be long ago. A note that is wider than the terminal
+/// goes on below itself.
+pub(crate) fn transition(
+    task: &TaskInfo,
+    id_width: Option<usize>,
+    now_ms: i64,
+    width_max: Option<usize>,
+) -> Vec<Line> {
     const STATE_WIDTH: usize = 9;
     let at_ms = task.finished_at.filter(|_| task.state.is_ended()).map_or(now_ms, ms);
     let mut line = Line::from(format!("{}  ", time_of_day(at_ms)));
@@ -98,11 +104,12 @@ pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) 
     let (state, note) = (Text::state(task.state), note(task, now_ms));
     let blank = STATE_WIDTH.saturating_sub(state.width()) + 2;
     line.push(state);
+    let indent = line.width() + blank;
     if !note.is_empty() {
         line.push(" ".repeat(blank));
         line.push(note);
     }
-    line
+    line.wrapped(width_max, indent)
 }
 
 /// The attempts that began, of those that are allowed.

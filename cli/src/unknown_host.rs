@@ -8,7 +8,7 @@ use std::io;
 const WORD_WITH_DIGIT_MAX: usize = 7;
 const WORD_MAX: usize = 20;
 
-/// The sentence. `has_token` says that a token was given in its own place, so that the host is none.
+/// The sentence. `has_token` says that a token was given in its own place: then the host is none.
 pub(crate) fn sentence(host: &str, has_token: bool, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::TimedOut => "no answer came in time".to_owned(),

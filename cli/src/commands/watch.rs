@@ -84,7 +84,10 @@ impl WatchedTasks {
             };
             match output.format {
                 Format::Json => output.document(&TaskDocument::new(&task))?,
-                Format::Text => output.lines(&[transition(&task, id_width, now_ms())])?,
+                Format::Text => {
+                    let width = output.size().width;
+                    output.lines(&transition(&task, id_width, now_ms(), width))?;
+                }
             }
             self.see(&task);
         }
