@@ -58,13 +58,12 @@ impl TaskCount {
         }
     }
 
-    /// The number and the tasks in words: `7 unfinished tasks`.
-    pub(crate) fn of(self, kind: &str) -> String {
+    /// The count behind the words for the tasks: `every dead task (7 now)`.
+    pub(crate) fn in_brackets(self) -> String {
         match self {
-            Self::Exactly(1) => format!("1 {kind} task"),
-            Self::Exactly(count) => format!("{count} {kind} tasks"),
-            Self::MoreThan(count) => format!("more than {count} {kind} tasks"),
-            Self::Unknown => format!("every {kind} task"),
+            Self::Exactly(count) => format!(" ({count} now)"),
+            Self::MoreThan(count) => format!(" (more than {count} now)"),
+            Self::Unknown => String::new(),
         }
     }
 }
@@ -74,12 +73,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_in_words_as_exact_as_it_is_known() {
-        let words = |count: TaskCount| count.of("dead");
-        assert_eq!(words(TaskCount::Exactly(0)), "0 dead tasks");
-        assert_eq!(words(TaskCount::Exactly(1)), "1 dead task");
-        assert_eq!(words(TaskCount::Exactly(7)), "7 dead tasks");
-        assert_eq!(words(TaskCount::MoreThan(10_000)), "more than 10000 dead tasks");
-        assert_eq!(words(TaskCount::Unknown), "every dead task");
+    fn a_count_is_as_exact_as_it_is_known() {
+        assert_eq!(TaskCount::Exactly(6).and_one().in_brackets(), " (7 now)");
+        assert_eq!(TaskCount::MoreThan(10_000).and_one().in_brackets(), " (more than 10000 now)");
+        assert_eq!(TaskCount::Unknown.and_one().in_brackets(), "");
     }
 }

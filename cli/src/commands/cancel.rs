@@ -97,7 +97,8 @@ pub(crate) async fn run(
             client.close().await;
             return Ok(Exit::Success);
         }
-        consent.ask(&format!("Cancel {} {}?", count.of("unfinished"), many.in_words())).await?;
+        let count = count.in_brackets();
+        consent.ask(&format!("Cancel every unfinished task {}{count}?", many.in_words())).await?;
     }
     let cancelled = match (&arguments.root, &arguments.tag) {
         (Some(root), _) => client.cancel_tree(root, mode).await,

@@ -167,7 +167,7 @@ impl ReplayArguments {
             [] if self.all => all_dead(client).await?,
             [] => {
                 let filter = self.filter.to_client().state(State::Failure);
-                format!("{} that match", count(client, &filter).await.of("dead"))
+                format!("the dead tasks that match{}", count(client, &filter).await.in_brackets())
             }
             [id] => format!("the dead task {}", clean(id)),
             ids => format!("{} dead tasks", ids.len()),

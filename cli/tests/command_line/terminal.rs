@@ -232,12 +232,12 @@ fn a_question_about_many_tasks_has_their_number() {
         terminal.end()
     };
     let album = ["cancel", "--tag", "album"];
-    let (code, _) = asked(&album, "Cancel 2 unfinished tasks with the tag album? [y/N] ", "n\n");
+    let (code, _) = asked(&album, "with the tag album (2 now)? [y/N] ", "n\n");
     assert_eq!(code, Some(1));
     let tree = ["cancel", "--root", "c"];
-    let (code, _) = asked(&tree, "Cancel 1 unfinished task of the tree of c? [y/N] ", "y\n");
+    let (code, _) = asked(&tree, "of the tree of c (1 now)? [y/N] ", "y\n");
     assert_eq!(code, Some(0));
-    let (code, shown) = asked(&album, "Cancel 2 ", "y\n");
+    let (code, shown) = asked(&album, "Cancel every unfinished task ", "y\n");
     assert!(code == Some(0) && shown.contains("b  revoked"), "{shown}");
     // Without a task there is no question.
     let (code, shown) = Terminal::open(broker.command(&album)).end();
@@ -245,7 +245,7 @@ fn a_question_about_many_tasks_has_their_number() {
     let (code, shown) = Terminal::open(broker.command(&["cancel", "--tag", "none"])).end();
     assert_eq!(code, Some(4), "{shown}");
     let dead = ["dead", "discard", "--queue", "default"];
-    asked(&dead, "Discard 0 dead tasks that match? [y/N] ", "n\n");
+    asked(&dead, "Discard the dead tasks that match (0 now)? [y/N] ", "n\n");
 }
 
 #[test]
