@@ -8,9 +8,9 @@ use clap::{Arg, Command};
 use crate::exit::EXIT_CODES;
 
 /// The end of the short help of a client command.
-const SHARED: &str = "\
-`--help` has more: the flags of every command (--url, --token-file, --timeout,
---json, --color), and the exit codes.";
+// clap breaks it to the width of the terminal.
+const SHARED: &str = "`--help` has more: the flags of every command (--url, --token-file, \
+                      --timeout, --json, --color), and the exit codes.";
 
 /// The beginning of the end of a help: what a user types first.
 pub(crate) fn example(lines: &str) -> String {

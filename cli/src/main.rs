@@ -80,9 +80,8 @@ First steps, in three terminals:
   celeriac work --name hello --queue default -- echo Hello
   celeriac submit hello --wait
 
-`celeriac help COMMAND` explains a command. `celeriac --help` has the flags of
-every command (--url, --token-file, --timeout, --json, --color), and the exit
-codes.";
+`celeriac help COMMAND` explains a command. `celeriac --help` has the flags of every command \
+(--url, --token-file, --timeout, --json, --color), and the exit codes.";
 
 /// The command line with its help.
 fn command_line() -> clap::Command {

@@ -2,6 +2,7 @@
 //! token: people write `celeriac://TOKEN` and forget the host, and no error may show a secret.
 
 use std::io;
+use std::net::IpAddr;
 
 /// A word of a host name that has a digit is at most this long, and one without is at most
 /// [`WORD_MAX`] long. Words of tokens are longer.
@@ -27,8 +28,19 @@ pub(crate) fn sentence(host: &str, has_token: bool, error: &io::Error) -> String
     }
 }
 
-/// Whether a text looks like the name of a host, and not like a token.
+/// The address of a broker that was not reached yet, for people: without a host that may be a token.
+pub(crate) fn masked(address: &str, has_token: bool) -> String {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !has_token && !is_a_name(host) => format!("***:{port}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// Whether a text looks like the name or the address of a host, and not like a token.
 fn is_a_name(text: &str) -> bool {
+    if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return true;
+    }
     let is_a_word = |word: &str| {
         let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
         let length_max = if has_digit { WORD_WITH_DIGIT_MAX } else { WORD_MAX };
@@ -43,10 +55,17 @@ mod tests {
 
     #[test]
     fn a_host_is_named_unless_it_may_be_a_token() {
-        for host in
-            ["broker", "broker.example.com", "db-7.eu-west-1.example", "my_host", "10.0.0.7"]
-        {
+        for host in [
+            "broker",
+            "broker.example.com",
+            "db-7.eu-west-1.example",
+            "my_host",
+            "10.0.0.7",
+            "[::1]",
+        ] {
             assert!(is_a_name(host), "{host}");
+            let address = format!("{host}:7");
+            assert_eq!(masked(&address, false), address);
         }
         for token in [
             "98765432109",
@@ -59,6 +78,8 @@ mod tests {
             "pass word",
         ] {
             assert!(!is_a_name(token), "{token}");
+            assert_eq!(masked(&format!("{token}:7"), false), "***:7");
+            assert_eq!(masked(&format!("{token}:7"), true), format!("{token}:7"));
             let error = io::Error::other("failed to lookup address information: no such name");
             assert!(!sentence(token, false, &error).contains(token));
             assert!(sentence(token, true, &error).contains(token));

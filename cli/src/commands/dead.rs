@@ -38,10 +38,10 @@ enum DeadSubcommand {
     /// Show one dead task with its whole history
     Show(ShowArguments),
     /// Run dead tasks again, each as a new generation
-    #[command(override_usage = which_usage("replay"))]
+    #[command(override_usage = which_usage("replay"), after_help = FILTERS)]
     Replay(ReplayArguments),
     /// Drop dead tasks with their errors
-    #[command(override_usage = which_usage("discard"))]
+    #[command(override_usage = which_usage("discard"), after_help = FILTERS)]
     Discard(DiscardArguments),
 }
 
@@ -94,15 +94,16 @@ struct DiscardArguments {
     confirm: ConfirmOptions,
 }
 
+/// What a filter is in that usage.
+const FILTERS: &str = "A FILTER is --queue, --name, --tag, --root, --id-prefix, --older-than or \
+                       --newer-than, with its value. A task has to match all of them.";
+
 /// The usage of a command that takes ids, filters or all.
 fn which_usage(command: &str) -> String {
     format!(
         "celeriac dead {command} [OPTIONS] <ID>...
        celeriac dead {command} [OPTIONS] <FILTER>...
-       celeriac dead {command} [OPTIONS] --all
-
-A FILTER is --queue, --name, --tag, --root, --id-prefix, --older-than or
---newer-than; with several, a task has to match all of them"
+       celeriac dead {command} [OPTIONS] --all"
     )
 }
 

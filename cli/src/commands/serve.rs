@@ -35,10 +35,9 @@ mod units;
 
 /// The end of the help of this command.
 pub(crate) const SETTINGS_HELP: &str = "\
-Every setting can also be given in the file, with underscores for dashes, or
-in the environment, as CELERIAC_ and the name in capitals. A flag has priority
-over the environment, and the environment over the file. deploy/README.md
-lists the exit codes.";
+Every setting can also be given in the file, with underscores for dashes, or in the environment, as \
+CELERIAC_ and the name in capitals. A flag has priority over the environment, and the environment \
+over the file. deploy/README.md lists the exit codes.";
 
 /// The arguments of `serve`.
 #[derive(Args)]

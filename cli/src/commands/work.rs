@@ -26,6 +26,7 @@ use crate::logging::{self, LogFormat};
 use crate::output::Output;
 use crate::signals::{HangUp, ShutdownSignals};
 use crate::time::parse_span;
+use crate::unknown_host::masked;
 
 mod command;
 mod endings;
@@ -123,7 +124,8 @@ async fn work(
     let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
     let (names, has_token) = (names.join(", "), has_token(&url));
     let broker = address(&url);
-    tracing::info!(target: LOG_TARGET, broker, "the worker waits for tasks of the name {names}");
+    let shown = masked(&broker, has_token);
+    tracing::info!(target: LOG_TARGET, broker = shown, "the worker waits for tasks of the name {names}");
     let (stop, stopped) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
     let working = worker.build().run_until(told(stopped), told(ended));

@@ -155,6 +155,7 @@ fn the_error_for_an_unknown_host_names_it_unless_it_may_be_a_token() {
         }
         let said = said("celeriac://98765432109.invalid");
         assert!(said.contains("the name is not shown here"), "{said}");
+        assert!(!said.contains("98765432109"), "{said}");
     }
 }
 

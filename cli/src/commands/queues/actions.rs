@@ -29,15 +29,14 @@ pub(super) enum QueuesSubcommand {
     /// Purge a queue and drop its settings; refused while tasks of the queue run
     Delete(PurgeArguments),
     /// Set the bounds of a queue and the defaults of its tasks; other settings stay unchanged
-    #[command(override_usage = SET_USAGE)]
+    #[command(override_usage = SET_USAGE, after_help = SETTINGS)]
     Set(SetArguments),
 }
 
-/// The usage of `queues set`.
-const SET_USAGE: &str = "\
-celeriac queues set [OPTIONS] <QUEUE> <SETTING>...
-
-A SETTING is --tasks-max, --bytes-max, --expires or --result-ttl; at least one is required";
+/// The usage of `queues set`, and what a setting is in it.
+const SET_USAGE: &str = "celeriac queues set [OPTIONS] <QUEUE> <SETTING>...";
+const SETTINGS: &str = "A SETTING is --tasks-max, --bytes-max, --expires or --result-ttl, with its \
+                        value. At least one is required.";
 
 /// The arguments of `queues pause`.
 #[derive(Args)]
