@@ -17,11 +17,13 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit::{Exit, Failure};
-use crate::output::Color;
+use crate::output::{Color, stderr_text};
 use crate::printable::{clean, clean_json};
 
 pub(crate) use self::directives::parse as parse_filter;
 pub(crate) use self::queue::{LineWriter, Queue};
+#[cfg(test)]
+pub(crate) use self::terminal::event_lines;
 
 mod directives;
 mod journal;
@@ -76,13 +78,12 @@ impl Log {
     /// Writes the sentence of a failure that ends the process, whatever the filter says. In JSON
     /// it is an object like every other line.
     fn failure(&self, sentence: &str) {
-        let Form { format, has_prefixes, look } = self.form;
-        self.queue.push(match (format, look) {
-            (LogFormat::Json, _) => self.form.line(Level::ERROR, sentence, None),
-            (LogFormat::Text, Some(look)) => look.failure(sentence).into_bytes(),
-            (LogFormat::Text, None) => {
+        let Form { format, has_prefixes, .. } = self.form;
+        self.queue.push(match format {
+            LogFormat::Json => self.form.line(Level::ERROR, sentence, None),
+            LogFormat::Text => {
                 let prefix = if has_prefixes { journal::prefix(Level::ERROR) } else { "" };
-                format!("{prefix}celeriac: {}\n", clean(sentence)).into_bytes()
+                format!("{prefix}{}", stderr_text(&clean(sentence))).into_bytes()
             }
         });
     }

@@ -184,15 +184,18 @@ pub(crate) fn width_of(terminal: BorrowedFd<'_>) -> Option<usize> {
     size_of(terminal).width
 }
 
-/// Prints a failure or a warning. All commands print them in this form. On a terminal a long
-/// sentence is broken between words.
+/// A failure or a warning as it goes to stderr. On a terminal a long sentence is broken between
+/// words.
+pub(crate) fn stderr_text(sentence: &str) -> String {
+    let text = format!("celeriac: {sentence}\n");
+    let Some(width) = width_of(stderr()) else { return text };
+    let lines = text.lines().map(|line| Line::from(line.replace('\t', "    ")));
+    let lines = lines.flat_map(|line| line.wrapped(Some(width), 0));
+    lines.map(|line| line.render(false) + "\n").collect()
+}
+
+/// Prints a failure or a warning. All commands print them in this form.
 pub(crate) fn print_to_stderr(sentence: &str) {
-    let mut text = format!("celeriac: {sentence}\n");
-    if let Some(width) = width_of(stderr()) {
-        let lines = text.lines().map(|line| Line::from(line.replace('\t', "    ")));
-        let lines = lines.flat_map(|line| line.wrapped(Some(width), 0));
-        text = lines.map(|line| line.render(false) + "\n").collect();
-    }
     // When stderr is closed there is no other place for the sentence.
-    let _ = write_all(stderr(), text.as_bytes());
+    let _ = write_all(stderr(), stderr_text(sentence).as_bytes());
 }

@@ -6,9 +6,11 @@
 use celeriac_client::{BrokerInfo, QueueInfo, TaskInfo, WorkerStatus};
 use celeriac_proto::wire::{self, TaskState};
 use expect_test::{ExpectFile, expect_file};
+use tracing::Level;
 
 use crate::commands::top;
 use crate::line::Line;
+use crate::logging;
 use crate::output::{Size, details_lines};
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
 use crate::{broker_view, queue_view, task_history, task_view, worker_view};
@@ -442,5 +444,22 @@ fn a_broker_that_knows_neither_memory_nor_disk_is_shown_without_them() {
     check(expect_file!["./screens/info-without-disk.txt"], Fits::Yes, |width| {
         let broker = wire::BrokerInfo { server_version: "0.1.0".to_owned(), ..Default::default() };
         broker_view::lines(&broker.into(), "[::1]:23537", width)
+    });
+}
+
+#[test]
+fn the_log_fits_the_terminal() {
+    check(expect_file!["./screens/log.txt"], Fits::Yes, |width| {
+        let line = |level, text: &str| logging::event_lines(level, NOW_MS, text, width);
+        let ready =
+            "the broker is ready version=\"0.1.0\" address=127.0.0.1:23537 data=data tasks=0";
+        let lost = "a worker is lost worker=\"host-4711\" silent_ms=15000 lost_tasks=2 failed=0";
+        [
+            line(Level::INFO, ready),
+            line(Level::WARN, lost),
+            line(Level::ERROR, &HOSTILE.replace("2J", " 2J ")),
+            line(Level::DEBUG, "a client connects"),
+        ]
+        .concat()
     });
 }

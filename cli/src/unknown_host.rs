@@ -28,7 +28,7 @@ pub(crate) fn sentence(host: &str, has_token: bool, error: &io::Error) -> String
     }
 }
 
-/// The address of a broker that was not reached yet, for people: without a host that may be a token.
+/// The address of a broker that was not reached yet, without a host that may be a token.
 pub(crate) fn masked(address: &str, has_token: bool) -> String {
     match address.rsplit_once(':') {
         Some((host, port)) if !has_token && !is_a_name(host) => format!("***:{port}"),

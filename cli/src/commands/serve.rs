@@ -23,7 +23,7 @@ use crate::allocator::give_back_when_idle;
 use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, Queue};
-use crate::output::{Output, print_to_stderr};
+use crate::output::{Output, print_to_stderr, stderr_text};
 use crate::printable::clean;
 use crate::signals::{HangUp, ShutdownSignals};
 use crate::token::{self, token_variable};
@@ -79,7 +79,7 @@ fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
     let Ok(queue) = Queue::start(rustix::stdio::stderr(), |_| Vec::new()) else {
         return Err(Failure::new(exit, sentence));
     };
-    queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
+    queue.push(stderr_text(&clean(&sentence)).into_bytes());
     queue.flush();
     Ok(exit)
 }

@@ -11,7 +11,7 @@ use crate::line::{Line, Text, Tone};
 use crate::output::{Color, width_of};
 use crate::time::{now_ms, time_of_day};
 
-/// The lines of a command that `work` runs.
+/// The lines of a command that `work` runs: its `STDERR_TARGET`.
 const OF_COMMANDS: &str = "celeriac::work::stderr";
 
 /// How the log looks on this terminal.
@@ -33,30 +33,27 @@ impl Look {
             target if target.starts_with("celeriac") => "",
             target => &format!("{target}: "),
         };
-        self.rendered(at(level, &time_of_day(now_ms()), &format!("{part}{text}")))
-    }
-
-    /// The sentence of a failure.
-    pub(super) fn failure(self, sentence: &str) -> String {
-        let line = Line::from(Text::new(&format!("celeriac: {sentence}"), Tone::Bad));
-        self.rendered(line.wrapped(width_of(stderr()), 2))
-    }
-
-    fn rendered(self, lines: Vec<Line>) -> String {
+        let text = format!("{part}{text}");
+        let lines = event_lines(level, now_ms(), &text, width_of(stderr()));
         lines.iter().map(|line| line.render(self.has_colours) + "\n").collect()
     }
 }
 
-/// An event at this time.
-fn at(level: Level, time: &str, text: &str) -> Vec<Line> {
-    let seconds: String = time.chars().take(8).collect();
+/// An event at this time, on a terminal of this width.
+pub(crate) fn event_lines(
+    level: Level,
+    at_ms: i64,
+    text: &str,
+    width_max: Option<usize>,
+) -> Vec<Line> {
+    let seconds: String = time_of_day(at_ms).chars().take(8).collect();
     let mut line = Line::from(Text::new(&seconds, Tone::Faint));
     line.push(" ");
     line.push(Text::new(&format!("{level:>5}"), tone(level)));
     line.push(" ");
     let indent = line.width();
     line.push(text);
-    line.wrapped(width_of(stderr()), indent)
+    line.wrapped(width_max, indent)
 }
 
 fn tone(level: Level) -> Tone {

@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::process::{Broker, celeriac, documents, within_deadline};
+use crate::process::{Broker, DEADLINE, celeriac, documents, within_deadline};
 
 /// A command that waits for the task `a`, and its stderr.
 fn waiting(broker: &Broker, arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
@@ -48,9 +49,10 @@ fn a_command_that_waits_says_once_that_the_broker_is_away_and_once_that_it_is_ba
         let address = broker.address.clone();
         assert_eq!(broker.run(&["submit", "n", "--id", "a"]).code, Some(0));
         let (mut child, stderr) = waiting(&broker, arguments);
-        // Only a command that is connected waits: the others fail at once.
+        // Only a command that is connected waits: it would fail at once.
+        let give_up_at = Instant::now() + DEADLINE;
         while documents(&broker.run(&["info", "--json"]).stdout)[0]["connections"] != 2 {
-            std::thread::yield_now();
+            assert!(Instant::now() < give_up_at, "{arguments:?} is not connected");
         }
         broker.stop("TERM");
         let (line, stderr) = line_about_the_broker(stderr);
