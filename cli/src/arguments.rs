@@ -14,7 +14,8 @@ use clap::Args;
 use crate::output::Color;
 use crate::time::parse_span;
 
-/// The options of every client command.
+/// The options of every client command. The short help of a command leaves them out: they would be
+/// longer than the rest of it.
 // `--help` shows these texts; brackets in them are not links.
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Args)]
@@ -25,6 +26,7 @@ pub(crate) struct SharedOptions {
     /// Other users of the machine can see a token in a command line. Prefer the environment
     /// variable, or --token-file.
     #[arg(long, global = true, env = "CELERIAC_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(hide_short_help = true)]
     pub(crate) url: Option<String>,
 
     /// Read the token from this file
@@ -36,12 +38,12 @@ pub(crate) struct SharedOptions {
     pub(crate) token_file: Option<PathBuf>,
 
     /// Print JSON for programs, one document per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) json: bool,
 
     /// Colour text for people: auto does so on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
-    #[arg(value_name = "auto|always|never")]
+    #[arg(value_name = "auto|always|never", hide_short_help = true)]
     pub(crate) color: Color,
 
     /// Give up if the broker does not answer within this time, such as 10, 500ms or 2m [default:

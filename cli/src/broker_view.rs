@@ -138,7 +138,7 @@ fn explained(error: Error) -> Failure {
 
 /// The broker for people. Every line has its place in 40 columns, apart from a long address.
 pub(crate) fn lines(broker: &BrokerInfo, address: &str, width: Option<usize>) -> Vec<Line> {
-    let mut lines = details_lines(&of_the_process(broker, address));
+    let mut lines = details_lines(&of_the_process(broker, address), None);
     add_part(&mut lines, "TASKS", &of_the_tasks(broker));
     if let Some(data) = &broker.data {
         add_part(&mut lines, "DATA", &of_the_data(data));
@@ -151,7 +151,7 @@ pub(crate) fn lines(broker: &BrokerInfo, address: &str, width: Option<usize>) ->
 fn add_part(lines: &mut Vec<Line>, heading: &str, rows: &[(&str, Text)]) {
     lines.push(Line::default());
     lines.push(Text::new(heading, Tone::Heading).into());
-    for row in details_lines(rows) {
+    for row in details_lines(rows, None) {
         let mut line = Line::from("  ");
         line.append(row);
         lines.push(line);

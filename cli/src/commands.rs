@@ -5,7 +5,7 @@
 
 use clap::Subcommand;
 
-use crate::exit::EXIT_CODES;
+use crate::help::{example, long_help};
 
 pub(crate) mod backup;
 pub(crate) mod cancel;
@@ -30,58 +30,59 @@ pub(crate) mod workers;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run the broker
+    #[command(override_usage = SERVE_USAGE)]
     #[command(after_help = example(SERVE), after_long_help = long_help(SERVE, serve::SETTINGS_HELP))]
     Serve(Box<serve::ServeArguments>),
     /// Show the broker: version, uptime, disk, memory, connections, tasks and limits
-    #[command(after_help = example(INFO), after_long_help = long_help(INFO, EXIT_CODES))]
+    #[command(after_help = example(INFO))]
     Info(info::InfoArguments),
     /// Submit a task
-    #[command(after_help = example(SUBMIT), after_long_help = long_help(SUBMIT, EXIT_CODES))]
+    #[command(after_help = example(SUBMIT), override_usage = SUBMIT_USAGE)]
     Submit(Box<submit::SubmitArguments>),
     /// Show the state of tasks, or without an id that of the broker
-    #[command(after_help = example(STATUS), after_long_help = long_help(STATUS, EXIT_CODES))]
+    #[command(after_help = example(STATUS))]
     Status(status::StatusArguments),
     /// Show one task with its whole history
-    #[command(after_help = example(SHOW), after_long_help = long_help(SHOW, EXIT_CODES))]
+    #[command(after_help = example(SHOW))]
     Show(show::ShowArguments),
     /// List tasks
-    #[command(after_help = example(TASKS), after_long_help = long_help(TASKS, EXIT_CODES))]
+    #[command(after_help = example(TASKS))]
     Tasks(Box<tasks::TasksArguments>),
     /// Print the result of a task
-    #[command(after_help = example(RESULT), after_long_help = long_help(RESULT, EXIT_CODES))]
+    #[command(after_help = example(RESULT))]
     Result(result::ResultArguments),
     /// Print each transition of tasks until they have ended
-    #[command(after_help = example(WATCH), after_long_help = long_help(WATCH, EXIT_CODES))]
+    #[command(after_help = example(WATCH))]
     Watch(watch::WatchArguments),
     /// Drop ended tasks with their results
-    #[command(after_help = example(FORGET), after_long_help = long_help(FORGET, EXIT_CODES))]
+    #[command(after_help = example(FORGET))]
     Forget(forget::ForgetArguments),
     /// Cancel tasks
-    #[command(after_help = example(CANCEL), after_long_help = long_help(CANCEL, EXIT_CODES))]
+    #[command(after_help = example(CANCEL), override_usage = CANCEL_USAGE)]
     Cancel(cancel::CancelArguments),
     /// List the queues, pause them, empty them, or set their bounds
-    #[command(after_help = example(QUEUES), after_long_help = long_help(QUEUES, EXIT_CODES))]
+    #[command(after_help = example(QUEUES))]
     Queues(queues::QueuesArguments),
     /// List dead tasks, run them again, or drop them
-    #[command(after_help = example(DEAD), after_long_help = long_help(DEAD, EXIT_CODES))]
+    #[command(after_help = example(DEAD))]
     Dead(Box<dead::DeadArguments>),
     /// List the workers, or give them orders
-    #[command(after_help = example(WORKERS), after_long_help = long_help(WORKERS, EXIT_CODES))]
+    #[command(after_help = example(WORKERS))]
     Workers(workers::WorkersArguments),
     /// Run a command for each task: a worker without code
-    #[command(after_help = example(WORK), after_long_help = long_help(WORK, EXIT_CODES))]
+    #[command(after_help = example(WORK))]
     Work(work::WorkArguments),
     /// Show rates, queues and workers live
-    #[command(after_help = example(TOP), after_long_help = long_help(TOP, EXIT_CODES))]
+    #[command(after_help = example(TOP))]
     Top(top::TopArguments),
     /// Copy the data of a running broker into a new folder
-    #[command(after_help = example(BACKUP), after_long_help = long_help(BACKUP, EXIT_CODES))]
+    #[command(after_help = example(BACKUP))]
     Backup(backup::BackupArguments),
     /// Check whether a data folder that no broker uses is sound
     #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
     /// Print a completion script for a shell
-    #[command(after_help = example(COMPLETIONS))]
+    #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
 }
 
@@ -105,12 +106,15 @@ const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 
-/// The end of the short help: what a user types first.
-fn example(lines: &str) -> String {
-    format!("Example:\n  {lines}")
-}
-
-/// The end of the long help.
-fn long_help(example_lines: &str, more: &str) -> String {
-    format!("{}\n\n{more}", example(example_lines))
-}
+// The usages where clap would not say what is required, or say it in one long line.
+const SERVE_USAGE: &str = "\
+celeriac serve [OPTIONS] --data <DIR>
+       celeriac serve [OPTIONS] --config <FILE>";
+const SUBMIT_USAGE: &str = "\
+celeriac submit [OPTIONS] <NAME>
+       celeriac submit [OPTIONS] --lines <FILE> [NAME]";
+const CANCEL_USAGE: &str = "\
+celeriac cancel [OPTIONS] <ID>...
+       celeriac cancel [OPTIONS] --root <ID>
+       celeriac cancel [OPTIONS] --tag <TAG>";
+const COMPLETIONS_USAGE: &str = "celeriac completions <SHELL>";

@@ -45,6 +45,11 @@ impl ConfirmOptions {
 }
 
 impl Consent {
+    /// Whether a person will read the question, so that it is worth finding out what it says.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        matches!(self, Self::Ask)
+    }
+
     /// Asks the person, unless consent is given. Any answer but yes is a failure.
     pub(crate) async fn ask(self, question: &str) -> Result<(), Failure> {
         match self {

@@ -14,6 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::print_to_stderr;
 use crate::printable::clean;
 use crate::token::{read_token, token_variable, warning};
+use crate::unknown_host;
 
 const SCHEME: &str = "celeriac://";
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
@@ -31,7 +32,7 @@ const BROKER_NAME: &[u8] = b"Celeriac broker";
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
     let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
-    let has_token = url.parse::<BrokerUrl>().is_ok_and(|url| !url.token().is_empty());
+    let has_token = has_token(&url);
     let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let connecting = Client::builder(&url)
         .instance(instance())
@@ -73,6 +74,18 @@ async fn explain(address: &str, has_token: bool, error: Error) -> Failure {
         Error::Connect { source, .. } if source.kind() == ErrorKind::ConnectionRefused => {
             let tip = "start one with `celeriac serve --data DIR`, or name its address with --url";
             Failure::new(Exit::Unreachable, format!("{error}; {tip}"))
+        }
+        _ => failure_at(address, has_token, error),
+    }
+}
+
+/// The failure for an error of a first connection to this address.
+pub(crate) fn failure_at(address: &str, has_token: bool, error: Error) -> Failure {
+    match &error {
+        // The client does not name a host that it did not find.
+        Error::Connect { address: tried, source } if tried != address => {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            Failure::new(Exit::Unreachable, unknown_host::sentence(host, has_token, source))
         }
         _ => failure(error),
     }
@@ -121,6 +134,11 @@ fn other_server(answer: &[u8]) -> Option<&'static str> {
 /// The URL of the broker with the token. `warn` gets a warning about the token's file.
 pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<String, Failure> {
     with_token(&url(shared), shared.token_file.as_ref(), warn)
+}
+
+/// Whether this URL has a token.
+pub(crate) fn has_token(url: &str) -> bool {
+    url.parse::<BrokerUrl>().is_ok_and(|url| !url.token().is_empty())
 }
 
 /// The address of the broker for people: the URL without its token.

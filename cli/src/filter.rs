@@ -7,7 +7,7 @@ use celeriac_proto::{QueueName, TaskName};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::arguments::{parse_name, parse_queue};
+use crate::arguments::{parse_id, parse_name, parse_queue};
 use crate::time::parse_span;
 
 /// A task matches the filter if it matches every given option.
@@ -22,13 +22,13 @@ pub(crate) struct FilterOptions {
     name: Option<TaskName>,
 
     /// Only tasks with this tag
-    // An empty tag, root or prefix would match every task. A script with an unset variable must
+    // An empty tag or prefix would match every task. A script with an unset variable must
     // not do that by mistake.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     tag: Option<String>,
 
     /// Only tasks of the tree that began with this task
-    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "ID")]
+    #[arg(long, value_parser = parse_id, value_name = "ID")]
     root: Option<String>,
 
     /// Only tasks whose id begins with this text

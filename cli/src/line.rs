@@ -12,6 +12,9 @@ use crate::printable::clean;
 /// The mark of a text that was cut.
 const CUT: char = '…';
 
+/// The indent of a line that was broken, where the terminal is too narrow for the usual one.
+const INDENT_LEAST: usize = 4;
+
 /// What a text says, apart from its words. Each tone has one colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -75,6 +78,16 @@ impl Text {
     /// The state of a task in its tone.
     pub(crate) fn state(state: State) -> Self {
         Self::new(&state.to_string(), Tone::of(state))
+    }
+
+    /// The text as it is shown.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Another text in the same tone.
+    pub(crate) fn with(&self, text: &str) -> Self {
+        Self::new(text, self.tone)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -152,6 +165,58 @@ impl Line {
             line.push(text);
         }
         line
+    }
+
+    /// The line in as many lines as it needs within this width. It is broken between words only: a
+    /// word that is longer than a line stays whole, for the terminal to break. Every line but the
+    /// first is indented, where the terminal has room for that.
+    pub(crate) fn wrapped(self, width: Option<usize>, indent: usize) -> Vec<Self> {
+        let Some(width) = width.filter(|width| self.width() > *width) else { return vec![self] };
+        let indent = if indent * 2 > width { INDENT_LEAST.min(width / 2) } else { indent };
+        let (mut lines, mut line) = (Vec::new(), Self::default());
+        for word in self.words() {
+            // Before the indent there is the name of a value, which stays beside the value.
+            // The blanks after a word need no room.
+            let needed = line.width() + word.clone().trimmed().width();
+            if line.width() > indent && needed > width {
+                lines.push(std::mem::replace(&mut line, Self::from(" ".repeat(indent))).trimmed());
+            }
+            line.append(word);
+        }
+        lines.push(line.trimmed());
+        lines
+    }
+
+    /// The words, each with the blanks after it. A word may have texts of several tones.
+    fn words(self) -> Vec<Self> {
+        let mut words = vec![Self::default()];
+        for Text { text, tone } in self.texts {
+            for part in text.split_inclusive(' ') {
+                let last = words.len() - 1;
+                // A blank may be followed by more blanks, and these by the next word.
+                match part != " " && words[last].ends_with_blank() {
+                    true => words.push(Text { text: part.to_owned(), tone }.into()),
+                    false => words[last].push(Text { text: part.to_owned(), tone }),
+                }
+            }
+        }
+        words
+    }
+
+    fn ends_with_blank(&self) -> bool {
+        self.texts.last().is_some_and(|text| text.text.ends_with(' '))
+    }
+
+    /// The line without the blanks at its end.
+    fn trimmed(mut self) -> Self {
+        while let Some(last) = self.texts.last_mut() {
+            last.text.truncate(last.text.trim_end_matches(' ').len());
+            if !last.is_empty() {
+                break;
+            }
+            self.texts.pop();
+        }
+        self
     }
 
     /// The line as it goes to stdout.
@@ -281,6 +346,31 @@ mod tests {
             ["abcdefgh", "abcdef…", "abcde…", "abc…", "ab…", "…", ""]
         );
         assert_eq!(line().cut(None), line());
+    }
+
+    #[test]
+    fn a_line_is_broken_between_words_only() {
+        let mut line = Line::from("note  no worker serves");
+        line.push(Text::new(" its queue", Tone::Bad));
+        line.push(", and it waits");
+        let shown = |line: &Line, width, indent| {
+            let lines = line.clone().wrapped(Some(width), indent);
+            lines.iter().map(|line| line.render(false)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(&line, 20, 6),
+            ["note  no worker", "      serves its", "      queue, and it", "      waits"]
+        );
+        assert_eq!(shown(&Line::from("ab cd ef"), 5, 0), ["ab cd", "ef"]);
+        assert_eq!(shown(&line, 80, 6), ["note  no worker serves its queue, and it waits"]);
+        let coloured = &line.clone().wrapped(Some(20), 6)[1];
+        assert_eq!(coloured.render(true), "      serves\u{1b}[31m its\u{1b}[0m");
+        // A long word stays whole, and stays beside the name of the value.
+        let long = Line::from("id  0123456789abcdef and more");
+        assert_eq!(shown(&long, 10, 4), ["id  0123456789abcdef", "    and", "    more"]);
+        // Where the indent leaves no room, it is small.
+        assert_eq!(shown(&Line::from("a  b cc dd ee"), 8, 7), ["a  b cc", "    dd", "    ee"]);
+        assert_eq!(line.clone().wrapped(None, 6), [line]);
     }
 
     #[test]

@@ -17,14 +17,18 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit::{Exit, Failure};
+use crate::output::{Color, stderr_text};
 use crate::printable::{clean, clean_json};
 
 pub(crate) use self::directives::parse as parse_filter;
 pub(crate) use self::queue::{LineWriter, Queue};
+#[cfg(test)]
+pub(crate) use self::terminal::event_lines;
 
 mod directives;
 mod journal;
 mod queue;
+mod terminal;
 
 /// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -36,11 +40,13 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The form of the lines: the format, and whether each line begins with its level for the journal.
+/// The form of the lines: the format, whether each line begins with its level for the journal, and
+/// how text looks on a terminal.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     format: LogFormat,
     has_prefixes: bool,
+    look: Option<terminal::Look>,
 }
 
 /// A log that has been started.
@@ -72,20 +78,21 @@ impl Log {
     /// Writes the sentence of a failure that ends the process, whatever the filter says. In JSON
     /// it is an object like every other line.
     fn failure(&self, sentence: &str) {
-        let Form { format, has_prefixes } = self.form;
+        let Form { format, has_prefixes, .. } = self.form;
         self.queue.push(match format {
             LogFormat::Json => self.form.line(Level::ERROR, sentence, None),
             LogFormat::Text => {
                 let prefix = if has_prefixes { journal::prefix(Level::ERROR) } else { "" };
-                format!("{prefix}celeriac: {}\n", clean(sentence)).into_bytes()
+                format!("{prefix}{}", stderr_text(&clean(sentence))).into_bytes()
             }
         });
     }
 }
 
 /// Starts the log. It also has the panics of all threads. Called once, before the broker starts.
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, Failure> {
-    let form = Form { format, has_prefixes: journal::is_stderr() };
+pub(crate) fn start(filter: &str, format: LogFormat, color: Color) -> Result<Log, Failure> {
+    let look = terminal::Look::of_stderr(color).filter(|_| format == LogFormat::Text);
+    let form = Form { format, has_prefixes: journal::is_stderr(), look };
     let filter = parse_filter(filter)
         .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
     let queue = Queue::start(rustix::stdio::stderr(), move |lost| {
@@ -103,6 +110,10 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, Failure> {
         .log_internal_errors(false);
     let builder = builder.with_writer(Sink { queue: queue.clone(), form });
     match format {
+        // The look of a terminal adds its own time and level.
+        LogFormat::Text if look.is_some() => {
+            builder.with_target(false).with_level(false).without_time().try_init()
+        }
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
@@ -140,7 +151,10 @@ impl Form {
         let prefix = if self.has_prefixes { journal::prefix(level) } else { "" };
         match self.format {
             LogFormat::Text => {
-                let mut text = format!("{prefix}{time} {level:>5} {target}: {}\n", clean(message));
+                let mut text = match self.look {
+                    Some(look) => look.event(level, target, message),
+                    None => format!("{prefix}{time} {level:>5} {target}: {}\n", clean(message)),
+                };
                 for line in backtrace.into_iter().flat_map(str::lines) {
                     text.extend([prefix, line, "\n"]);
                 }
@@ -172,17 +186,19 @@ struct Sink {
 struct EventWriter<'a> {
     sink: &'a Sink,
     level: Level,
+    /// The part of the program that it comes from.
+    target: String,
 }
 
 impl<'a> MakeWriter<'a> for Sink {
     type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> EventWriter<'a> {
-        EventWriter { sink: self, level: Level::INFO }
+        EventWriter { sink: self, level: Level::INFO, target: module_path!().to_owned() }
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> EventWriter<'a> {
-        EventWriter { sink: self, level: *event.level() }
+        EventWriter { sink: self, level: *event.level(), target: event.target().to_owned() }
     }
 }
 
@@ -191,7 +207,12 @@ impl io::Write for EventWriter<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let Form { format, has_prefixes } = self.sink.form;
+        let Form { format, has_prefixes, look } = self.sink.form;
+        if let Some(look) = look {
+            let lines = look.event(self.level, &self.target, text.trim_start());
+            self.sink.queue.push(lines.into_bytes());
+            return Ok(event.len());
+        }
         let mut line = if has_prefixes { journal::prefix(self.level) } else { "" }.to_owned();
         match format {
             LogFormat::Text => line.push_str(&clean(text)),

@@ -22,7 +22,9 @@ use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
 use crate::printable::{clean, clean_lines};
 
+mod absence;
 mod allocator;
+mod apart;
 mod arguments;
 mod broker_view;
 mod byte_size;
@@ -33,6 +35,7 @@ mod descriptor;
 mod environment;
 mod exit;
 mod filter;
+mod help;
 mod json;
 mod line;
 mod logging;
@@ -45,6 +48,7 @@ mod screens;
 mod signals;
 mod table;
 mod task_columns;
+mod task_count;
 mod task_document;
 mod task_history;
 mod task_list;
@@ -52,6 +56,7 @@ mod task_result;
 mod task_view;
 mod time;
 mod token;
+mod unknown_host;
 mod worker_view;
 
 #[global_allocator]
@@ -75,10 +80,16 @@ First steps, in three terminals:
   celeriac work --name hello --queue default -- echo Hello
   celeriac submit hello --wait
 
-`celeriac help COMMAND` explains a command.";
+`celeriac help COMMAND` explains a command. `celeriac --help` has the flags of every command \
+(--url, --token-file, --timeout, --json, --color), and the exit codes.";
+
+/// The command line with its help.
+fn command_line() -> clap::Command {
+    help::complete(Arguments::command())
+}
 
 fn main() -> ExitCode {
-    let matches = match environment::without_empty(Arguments::command()).try_get_matches() {
+    let matches = match environment::without_empty(command_line()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return print_clap(&error),
     };
@@ -111,7 +122,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     match command {
         Command::Serve(serve) => {
             refuse_client_flags(matches)?;
-            serve::run(*serve, shared.token_file, matches, output)
+            serve::run(*serve, shared, matches, output)
         }
         Command::Info(info) => block_on(info::run(info, &shared, output)),
         Command::Submit(submit) => block_on(submit::run(*submit, &shared, output)),
@@ -130,7 +141,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
         Command::Completions(completions) => {
-            completions::run(&completions, Arguments::command(), shared, output)
+            completions::run(&completions, command_line(), shared, output)
         }
     }
 }
@@ -173,7 +184,7 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         return Exit::Usage.into();
     }
     if error.use_stderr() {
-        let text = environment::text_of(error, Arguments::command());
+        let text = environment::text_of(error, command_line());
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
         print_to_stderr(&clean_lines(&mask_tokens(text)));
         return Exit::Usage.into();
@@ -200,7 +211,7 @@ fn command_of_a_group(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return None;
     };
-    let command = Arguments::command();
+    let command = command_line();
     if command.find_subcommand(word).is_some() {
         return None;
     }
@@ -213,7 +224,7 @@ fn command_of_a_group(error: &clap::Error) -> Option<String> {
 
 /// The short help of the program, or of the command whose subcommand is missing.
 fn help_of_group() -> clap::builder::StyledStr {
-    let mut command = Arguments::command();
+    let mut command = command_line();
     command.build();
     for word in std::env::args().skip(1) {
         if let Some(named) = command.find_subcommand(&word) {
@@ -244,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_free_of_contradictions() {
-        Arguments::command().debug_assert();
+        command_line().debug_assert();
     }
 
     /// Every document of the project, with its path.
@@ -298,7 +309,7 @@ mod tests {
             for (place, line) in commands(text) {
                 let line = line.split([';', '|', '>', '&']).next().unwrap_or_default();
                 let words = shlex::split(line).unwrap_or_else(|| panic!("{path}: {line}"));
-                if let Err(error) = Arguments::command().try_get_matches_from(&words) {
+                if let Err(error) = command_line().try_get_matches_from(&words) {
                     // A sentence may name a command without its arguments.
                     let is_part = place == Place::Sentence
                         && error.kind() == ErrorKind::MissingRequiredArgument;

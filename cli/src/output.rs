@@ -9,6 +9,7 @@
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdout};
 use rustix::termios::tcgetwinsize;
@@ -43,11 +44,28 @@ pub(crate) enum Color {
     Never,
 }
 
+impl Color {
+    /// Whether text that goes to a terminal, or elsewhere, has colours.
+    pub(crate) fn is_on(self, is_terminal: bool) -> bool {
+        let variable = |name| std::env::var_os(name).unwrap_or_default();
+        match self {
+            Self::Auto => {
+                let term = variable("TERM");
+                is_terminal && variable("NO_COLOR").is_empty() && !term.is_empty() && term != "dumb"
+            }
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// Stdout in the form that the caller asked for.
 pub(crate) struct Output {
     pub(crate) format: Format,
     /// The result of a task is printed byte by byte: a program reads it, or a person asked for it.
     pub(crate) is_raw: bool,
+    /// The result of a task that is text is printed without the quotes of JSON.
+    pub(crate) is_unquoted: bool,
     has_colours: bool,
     outlives_reader: bool,
 }
@@ -63,16 +81,14 @@ pub(crate) struct Size {
 impl Output {
     pub(crate) fn new(format: Format, color: Color) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let variable = |name| std::env::var_os(name).unwrap_or_default();
-        let has_colours = match color {
-            Color::Auto => {
-                let term = variable("TERM");
-                is_terminal && variable("NO_COLOR").is_empty() && !term.is_empty() && term != "dumb"
-            }
-            Color::Always => true,
-            Color::Never => false,
-        };
-        Self { format, is_raw: !is_terminal, has_colours, outlives_reader: false }
+        let has_colours = color.is_on(is_terminal);
+        Self {
+            format,
+            is_raw: !is_terminal,
+            is_unquoted: false,
+            has_colours,
+            outlives_reader: false,
+        }
     }
 
     /// From now on a reader that closes stdout does not end the command. A command that changes
@@ -87,15 +103,7 @@ impl Output {
 
     /// The size of the terminal at this moment.
     pub(crate) fn size(&self) -> Size {
-        if !io::stdout().is_terminal() {
-            return Size::default();
-        }
-        // Some terminals report 0 for what they do not know.
-        let known = |length: u16| (length > 0).then_some(length.into());
-        tcgetwinsize(stdout()).map_or(Size::default(), |size| Size {
-            width: known(size.ws_col),
-            height: known(size.ws_row),
-        })
+        if io::stdout().is_terminal() { size_of(stdout()) } else { Size::default() }
     }
 
     /// One line for people.
@@ -142,23 +150,52 @@ impl Output {
 
     /// Names and values, one pair per line.
     pub(crate) fn details<V: Into<Text> + Clone>(&mut self, rows: &[(&str, V)]) -> io::Result<()> {
-        self.lines(&details_lines(rows))
+        self.lines(&details_lines(rows, self.size().width))
     }
 }
 
-/// Names and values, one pair per line, with the values aligned.
-pub(crate) fn details_lines<V: Into<Text> + Clone>(rows: &[(&str, V)]) -> Vec<Line> {
+/// Names and values, one pair below the other, with the values aligned. A value that is wider than
+/// the terminal goes on below itself.
+pub(crate) fn details_lines<V: Into<Text> + Clone>(
+    rows: &[(&str, V)],
+    width_max: Option<usize>,
+) -> Vec<Line> {
     let name_width = rows.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
-    let line = |(name, value): &(&str, V)| {
+    let lines = |(name, value): &(&str, V)| {
         let mut line = Line::from(format!("{name:name_width$}  "));
         line.push(value.clone());
-        line
+        line.wrapped(width_max, name_width + 2)
     };
-    rows.iter().map(line).collect()
+    rows.iter().flat_map(lines).collect()
+}
+
+/// The size of this terminal at this moment.
+fn size_of(terminal: BorrowedFd<'_>) -> Size {
+    // Some terminals report 0 for what they do not know.
+    let known = |length: u16| (length > 0).then_some(length.into());
+    tcgetwinsize(terminal).map_or(Size::default(), |size| Size {
+        width: known(size.ws_col),
+        height: known(size.ws_row),
+    })
+}
+
+/// The width of this terminal; `None` for what is no terminal.
+pub(crate) fn width_of(terminal: BorrowedFd<'_>) -> Option<usize> {
+    size_of(terminal).width
+}
+
+/// A failure or a warning as it goes to stderr. On a terminal a long sentence is broken between
+/// words.
+pub(crate) fn stderr_text(sentence: &str) -> String {
+    let text = format!("celeriac: {sentence}\n");
+    let Some(width) = width_of(stderr()) else { return text };
+    let lines = text.lines().map(|line| Line::from(line.replace('\t', "    ")));
+    let lines = lines.flat_map(|line| line.wrapped(Some(width), 0));
+    lines.map(|line| line.render(false) + "\n").collect()
 }
 
 /// Prints a failure or a warning. All commands print them in this form.
 pub(crate) fn print_to_stderr(sentence: &str) {
     // When stderr is closed there is no other place for the sentence.
-    let _ = write_all(stderr(), format!("celeriac: {sentence}\n").as_bytes());
+    let _ = write_all(stderr(), stderr_text(sentence).as_bytes());
 }

@@ -6,9 +6,11 @@
 use celeriac_client::{BrokerInfo, QueueInfo, TaskInfo, WorkerStatus};
 use celeriac_proto::wire::{self, TaskState};
 use expect_test::{ExpectFile, expect_file};
+use tracing::Level;
 
 use crate::commands::top;
 use crate::line::Line;
+use crate::logging;
 use crate::output::{Size, details_lines};
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
 use crate::{broker_view, queue_view, task_history, task_view, worker_view};
@@ -253,14 +255,12 @@ fn a_task_is_shown_with_its_whole_history() {
 fn the_lines_of_several_watched_tasks_are_aligned() {
     let tasks = tasks();
     let ids: Vec<&String> = tasks.iter().take(3).map(|task| &task.id).collect();
-    let lines: Vec<Line> = tasks
-        .iter()
-        .take(3)
-        .map(|task| task_view::transition(task, task_view::id_width(&ids), NOW_MS))
-        .collect();
-    let alone = task_view::transition(&tasks[0], task_view::id_width(&ids[..1]), NOW_MS);
-    check(expect_file!["./screens/watch.txt"], Fits::No, |_| {
-        lines.iter().chain([&alone]).cloned().collect()
+    check(expect_file!["./screens/watch.txt"], Fits::No, |width| {
+        let together = task_view::id_width(&ids);
+        let line = |task, id_width| task_view::transition(task, id_width, NOW_MS, width);
+        let lines = tasks.iter().take(3).flat_map(|task| line(task, together));
+        let alone = task_view::id_width(&ids[..1]);
+        lines.chain(line(&tasks[0], alone)).collect()
     });
 }
 
@@ -268,6 +268,19 @@ fn the_lines_of_several_watched_tasks_are_aligned() {
 fn queues_fit_the_terminal() {
     check(expect_file!["./screens/queues.txt"], Fits::Yes, |width| {
         queue_view::table(&queues(1)).lines(width)
+    });
+}
+
+#[test]
+fn queues_whose_names_are_cut_look_different() {
+    let name = |part: &str| format!("songs.of.the.year.{part}.analyse.and.cluster.again");
+    let names = ["1969", "1970", "1970.b"].map(name);
+    let queues: Vec<QueueInfo> = names
+        .iter()
+        .map(|name| wire::QueueInfo { name: name.clone(), ready: 7, ..Default::default() }.into())
+        .collect();
+    check(expect_file!["./screens/queues-alike.txt"], Fits::Yes, |width| {
+        queue_view::table(&queues).lines(width)
     });
 }
 
@@ -280,8 +293,8 @@ fn a_queue_is_shown_with_its_settings() {
     };
     let mut queue = queues(1).remove(2);
     queue.settings = settings;
-    check(expect_file!["./screens/queue.txt"], Fits::No, |_| {
-        details_lines(&queue_view::details(&queue))
+    check(expect_file!["./screens/queue.txt"], Fits::Yes, |width| {
+        details_lines(&queue_view::details(&queue), width)
     });
 }
 
@@ -305,10 +318,38 @@ fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
         let mut lines = Vec::new();
         for task in tasks.iter().cloned().map(TaskInfo::from) {
             lines.extend(task_history::lines(&task, &[], NOW_MS, width));
-            lines.extend(details_lines(&task_view::details(&task, NOW_MS)));
-            lines.push(task_view::transition(&task, None, NOW_MS));
+            lines.extend(details_lines(&task_view::details(&task, NOW_MS), width));
+            lines.extend(task_view::transition(&task, None, NOW_MS, width));
         }
         lines
+    });
+}
+
+#[test]
+fn a_task_that_runs_again_or_lost_too_many_workers_says_so() {
+    let lost = wire::TaskError {
+        kind: "worker_lost".to_owned(),
+        message: "workers were lost with this task too often".to_owned(),
+        ..error(3, "")
+    };
+    let tasks = [
+        wire::TaskInfo {
+            eta_at_ms: Some(NOW_MS + 4_000),
+            errors: vec![error(1, "no song")],
+            ..task("again", TaskState::Retry)
+        },
+        wire::TaskInfo {
+            eta_at_ms: Some(NOW_MS - 10),
+            errors: vec![error(1, "no song")],
+            ..task("soon", TaskState::Retry)
+        },
+        wire::TaskInfo { deliveries: 20, errors: vec![lost], ..task("lost", TaskState::Failure) },
+    ];
+    check(expect_file!["./screens/again.txt"], Fits::Yes, |width| {
+        let details = |task: &wire::TaskInfo| {
+            details_lines(&task_view::details(&task.clone().into(), NOW_MS), width)
+        };
+        tasks.iter().flat_map(details).collect()
     });
 }
 
@@ -403,5 +444,22 @@ fn a_broker_that_knows_neither_memory_nor_disk_is_shown_without_them() {
     check(expect_file!["./screens/info-without-disk.txt"], Fits::Yes, |width| {
         let broker = wire::BrokerInfo { server_version: "0.1.0".to_owned(), ..Default::default() };
         broker_view::lines(&broker.into(), "[::1]:23537", width)
+    });
+}
+
+#[test]
+fn the_log_fits_the_terminal() {
+    check(expect_file!["./screens/log.txt"], Fits::Yes, |width| {
+        let line = |level, text: &str| logging::event_lines(level, NOW_MS, text, width);
+        let ready =
+            "the broker is ready version=\"0.1.0\" address=127.0.0.1:23537 data=data tasks=0";
+        let lost = "a worker is lost worker=\"host-4711\" silent_ms=15000 lost_tasks=2 failed=0";
+        [
+            line(Level::INFO, ready),
+            line(Level::WARN, lost),
+            line(Level::ERROR, &HOSTILE.replace("2J", " 2J ")),
+            line(Level::DEBUG, "a client connects"),
+        ]
+        .concat()
     });
 }

@@ -4,9 +4,11 @@
 //! The rule for a terminal that is too narrow: the least important columns are left out, one after
 //! the other, until every other column has at least its least width. The heading then ends with
 //! `…`. Width that is left over goes to the columns in the order of their importance. A column that
-//! has less than it needs shows its texts cut, with `…`. Numbers are never cut. Ids of usual length
-//! are cut, in the middle, only when the columns that are always shown leave no other way.
+//! has less than it needs shows its texts cut, with `…`; names that differ still look different.
+//! Numbers are never cut. Ids of usual length are cut, in the middle, only when the columns that
+//! are always shown leave no other way.
 
+use crate::apart::{Keep, cut_apart};
 use crate::line::{Line, Text, Tone, width};
 
 /// The blank columns of the terminal between two columns of a table.
@@ -28,6 +30,8 @@ pub(crate) struct Column {
     rank: u8,
     is_right: bool,
     is_name: bool,
+    /// Different texts look different, also when they are cut.
+    is_apart: bool,
     /// The least width of a column with longer texts. `None`: its texts are never cut.
     least: Option<usize>,
     narrowest: usize,
@@ -42,18 +46,26 @@ impl Column {
     /// The name of a row. Other columns are left out before it gets less than this width.
     pub(crate) const fn name(heading: &'static str, least: usize) -> Self {
         let (least, narrowest) = (Some(least), NAME_NARROWEST);
-        Self { heading, rank: ALWAYS, is_right: false, is_name: true, least, narrowest }
+        let (rank, is_right, is_name, is_apart) = (ALWAYS, false, true, true);
+        Self { heading, rank, is_right, is_name, is_apart, least, narrowest }
     }
 
     /// Text of any length. It may be cut to this width.
     pub(crate) const fn text(heading: &'static str, rank: u8, least: usize) -> Self {
         let (least, narrowest) = (Some(least), least);
-        Self { heading, rank, is_right: false, is_name: false, least, narrowest }
+        let (is_right, is_name, is_apart) = (false, false, false);
+        Self { heading, rank, is_right, is_name, is_apart, least, narrowest }
+    }
+
+    /// A name of something else than the row. It may be cut to this width.
+    pub(crate) const fn other_name(heading: &'static str, rank: u8, least: usize) -> Self {
+        Self { is_apart: true, ..Self::text(heading, rank, least) }
     }
 
     /// A short text that is never cut, such as a state.
     pub(crate) const fn word(heading: &'static str, rank: u8) -> Self {
-        Self { heading, rank, is_right: false, is_name: false, least: None, narrowest: 0 }
+        let (is_right, is_name, is_apart) = (false, false, false);
+        Self { heading, rank, is_right, is_name, is_apart, least: None, narrowest: 0 }
     }
 
     /// A number or a span, on the right of its column. It is never cut.
@@ -104,22 +116,20 @@ impl Table {
         let shown: Vec<usize> = (0..self.columns.len()).filter(is_shown).collect();
         let headings: Vec<Text> =
             self.columns.iter().map(|column| Text::new(column.heading, Tone::Heading)).collect();
+        let cut = self.cut(&widths);
         let line = |row: &[Text]| {
             let mut line = Line::default();
             let mut blank = 0;
             for index in &shown {
                 let column = &self.columns[*index];
                 let width = widths[*index].unwrap_or_default();
-                let text = match column.is_name {
-                    true => row[*index].cut_in_the_middle(width),
-                    false => row[*index].cut(width),
-                };
+                let text = &row[*index];
                 let rest = width - text.width();
                 let (before, after) = if column.is_right { (rest, 0) } else { (0, rest) };
                 // Blanks are written only before a text, so that no line ends with blanks.
                 if !text.is_empty() {
                     line.push(" ".repeat(blank + before));
-                    line.push(text);
+                    line.push(text.clone());
                     blank = after + GAP;
                 } else {
                     blank += width + GAP;
@@ -127,15 +137,36 @@ impl Table {
             }
             line
         };
+        let headings: Vec<Text> = std::iter::zip(&headings, &widths)
+            .map(|(heading, width)| heading.cut(width.unwrap_or_default()))
+            .collect();
         let mut lines = vec![line(&headings)];
         if shown.len() < self.columns.len() {
             lines[0].push(Text::new(" …", Tone::Heading));
         }
-        lines.extend(self.rows.iter().map(|row| line(row)));
+        lines.extend(cut.iter().map(|row| line(row)));
         match self.is_chosen {
             true => lines,
             false => lines.into_iter().map(|line| line.cut(width_max)).collect(),
         }
+    }
+
+    /// The rows with each text cut to the width of its column.
+    fn cut(&self, widths: &[Option<usize>]) -> Vec<Vec<Text>> {
+        let mut rows = self.rows.clone();
+        for (index, column) in self.columns.iter().enumerate() {
+            let Some(width) = widths[index] else { continue };
+            let keep = if column.is_name { Keep::BothEnds } else { Keep::Beginning };
+            let texts: Vec<&Text> = self.rows.iter().map(|row| &row[index]).collect();
+            let texts = match column.is_apart {
+                true => cut_apart(&texts, width, keep),
+                false => texts.iter().map(|text| text.cut(width)).collect(),
+            };
+            for (row, text) in rows.iter_mut().zip(texts) {
+                row[index] = text;
+            }
+        }
+        rows
     }
 
     /// The width of each column; `None` for a column that is left out.

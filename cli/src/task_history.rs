@@ -90,29 +90,31 @@ async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Fai
     Ok(children)
 }
 
-/// The text for people. Only the table of children is fitted to the width of the terminal.
+/// The text for people. What other programs wrote line by line, such as arguments and tracebacks,
+/// is not fitted to the width of the terminal.
 pub(crate) fn lines(
     task: &TaskInfo,
     children: &[TaskInfo],
     now_ms: i64,
     width: Option<usize>,
 ) -> Vec<Line> {
-    let mut lines = details_lines(&in_full(task, now_ms));
+    let mut lines = details_lines(&in_full(task, now_ms), width);
     if task.state == State::Unknown {
         return lines;
     }
-    section(&mut lines, "ARGUMENTS", plain(argument_lines(task)));
-    section(&mut lines, "HISTORY", plain(event_lines(task, now_ms)));
+    let inner = width.map(|width| width.saturating_sub(INDENT.len()));
+    section(&mut lines, vec![heading("ARGUMENTS")], plain(argument_lines(task)));
+    section(&mut lines, vec![heading("HISTORY")], event_lines(task, now_ms, inner));
     for error in &task.errors {
-        section(&mut lines, &failed_attempt(error), plain(traceback(error, now_ms)));
+        let heading = heading(&failed_attempt(error)).wrapped(width, INDENT.len());
+        section(&mut lines, heading, plain(traceback(error, now_ms)));
     }
     if task.state == State::Success {
-        section(&mut lines, "RESULT", plain(vec![result(task)]));
+        section(&mut lines, vec![heading("RESULT")], plain(vec![result(task)]));
     }
     if !children.is_empty() {
-        let width = width.map(|width| width.saturating_sub(INDENT.len()));
-        let table = table(children, &USUAL, now_ms).lines(width);
-        section(&mut lines, "SUBMITTED BY THIS TASK", table);
+        let table = table(children, &USUAL, now_ms).lines(inner);
+        section(&mut lines, vec![heading("SUBMITTED BY THIS TASK")], table);
     }
     lines
 }
@@ -120,9 +122,13 @@ pub(crate) fn lines(
 /// The blanks before each line of a section.
 const INDENT: &str = "  ";
 
-fn section(lines: &mut Vec<Line>, heading: &str, content: Vec<Line>) {
+fn heading(text: &str) -> Line {
+    Text::new(text, Tone::Heading).into()
+}
+
+fn section(lines: &mut Vec<Line>, heading: Vec<Line>, content: Vec<Line>) {
     lines.push(Line::default());
-    lines.push(Text::new(heading, Tone::Heading).into());
+    lines.extend(heading);
     for content in content {
         let mut line = Line::from(INDENT);
         line.append(content);
@@ -170,7 +176,7 @@ struct Event {
 }
 
 /// The events that the broker remembers, in the order of their times.
-fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
+fn event_lines(task: &TaskInfo, now_ms: i64, width_max: Option<usize>) -> Vec<Line> {
     let worker = clean(&task.worker);
     let event = |at: Option<SystemTime>, text: String| Some(Event { at_ms: ms(at?), text });
     let failed =
@@ -198,10 +204,12 @@ fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
     events.sort_by_key(|event| event.at_ms);
     let ago: Vec<String> = events.iter().map(|event| relative(event.at_ms, now_ms)).collect();
     let width = ago.iter().map(String::len).max().unwrap_or(0);
-    let line = |(event, ago): (&Event, &String)| {
-        format!("{}  {ago:width$}  {}", absolute(event.at_ms), event.text)
+    let lines = |(event, ago): (&Event, &String)| {
+        let times = format!("{}  {ago:width$}  ", absolute(event.at_ms));
+        let indent = times.len();
+        Line::from(format!("{times}{}", event.text)).wrapped(width_max, indent)
     };
-    events.iter().zip(&ago).map(line).collect()
+    events.iter().zip(&ago).flat_map(lines).collect()
 }
 
 /// The arguments with which the task was submitted.

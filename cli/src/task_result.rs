@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use celeriac_client::{Client, State, TaskInfo, WaitMode};
 
+use crate::absence::while_watched;
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::json::shown;
@@ -13,20 +14,28 @@ use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
 use crate::reader::until_reader_gone;
 use crate::task_document::TaskDocument;
-use crate::task_view::{failed_attempt, why_it_waits};
+use crate::task_view::{last_error, why_it_waits};
 
 /// The time between two looks at a task that somebody waits for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The broker that a command waits for, and its address for people.
+pub(crate) struct Broker<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) address: &'a str,
+}
+
 /// Waits for the outcome of a request that waits for the end of a task. If the task does not begin,
 /// stderr has the reason: a person who waits in vain must not have to guess it.
 pub(crate) async fn waiting<T>(
-    client: &Client,
+    broker: &Broker<'_>,
     id: &str,
     outcome: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    let Broker { client, address } = *broker;
+    let outcome = while_watched(client, address, until_reader_gone(outcome));
     tokio::select! {
-        outcome = until_reader_gone(outcome) => outcome,
+        outcome = outcome => outcome,
         never = print_reasons(client, id) => match never {},
     }
 }
@@ -48,16 +57,17 @@ async fn print_reasons(client: &Client, id: &str) -> Infallible {
 
 /// Waits for the end of a task and prints its result.
 pub(crate) async fn wait_and_print(
-    client: &Client,
+    broker: &Broker<'_>,
     id: &str,
     span: Duration,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    let client = broker.client;
     let waited = match span {
         Duration::ZERO => None,
         span => {
             let ended = async { client.wait(&[id], WaitMode::All, span).await.map_err(failure) };
-            waiting(client, id, ended).await?.tasks.pop()
+            waiting(broker, id, ended).await?.tasks.pop()
         }
     };
     let present = client.info_with_results(&[id]).await.map_err(failure)?.pop();
@@ -80,6 +90,12 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
     if task.state != State::Success {
         return Err(Failure::new(exit_of(task), why_no_result(task)));
     }
+    if output.is_unquoted
+        && let Some(text) = text(task)
+    {
+        output.bytes(format!("{text}\n").as_bytes())?;
+        return Ok(Exit::Success);
+    }
     match std::str::from_utf8(&task.result) {
         // A handler that returned nothing: in JSON this is null.
         Ok("") => output.line("null")?,
@@ -90,6 +106,14 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
             .line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
     }
     Ok(Exit::Success)
+}
+
+/// The text of a result that is a string in JSON, as a shell wants it.
+fn text(task: &TaskInfo) -> Option<String> {
+    match task.result_content_type.as_str() {
+        "" | "application/json" => serde_json::from_slice(&task.result).ok(),
+        _ => None,
+    }
 }
 
 /// The exit code for the state of a task.
@@ -107,10 +131,8 @@ fn exit_of(task: &TaskInfo) -> Exit {
 fn why_no_result(task: &TaskInfo) -> String {
     let id = clean(&task.id);
     match task.state {
-        State::Failure => match task.errors.last() {
-            Some(error) => format!("task {id} failed: {}", failed_attempt(error)),
-            None => format!("task {id} failed"),
-        },
+        State::Failure if task.errors.is_empty() => format!("task {id} failed"),
+        State::Failure => format!("task {id} failed: {}", last_error(task)),
         State::Revoked => format!("task {id} was revoked: {}", clean(&task.revoked_reason)),
         State::Unknown => format!("no task {id}"),
         state => format!("task {id} has not ended, it is {state}"),

@@ -11,6 +11,11 @@ use crate::line::{Line, Text};
 use crate::printable::clean;
 use crate::time::{absolute, absolute_and_relative, ms, relative, rough, time_of_day, whole_ms};
 
+/// The kind and the sentence of the broker's error for a task that reached its limit of deliveries.
+/// A test compares them with those of a broker.
+const LOST: &str = "worker_lost";
+const TOO_OFTEN: &str = "workers were lost with this task too often";
+
 /// The exit code of a command that shows a task: an id without a task is not found.
 pub(crate) fn exit_if_unknown(task: &TaskInfo) -> Exit {
     if task.state == State::Unknown { Exit::NotFound } else { Exit::Success }
@@ -79,8 +84,14 @@ pub(crate) fn id_width(ids: &[&String]) -> Option<usize> {
 }
 
 /// One transition as a line: time, id, state, and the note for this state. The time is that of the
-/// end for a task that has ended, which may be long ago.
-pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) -> Line {
+/// end for a task that has ended, which may be long ago. A note that is wider than the terminal
+/// goes on below itself.
+pub(crate) fn transition(
+    task: &TaskInfo,
+    id_width: Option<usize>,
+    now_ms: i64,
+    width_max: Option<usize>,
+) -> Vec<Line> {
     const STATE_WIDTH: usize = 9;
     let at_ms = task.finished_at.filter(|_| task.state.is_ended()).map_or(now_ms, ms);
     let mut line = Line::from(format!("{}  ", time_of_day(at_ms)));
@@ -93,11 +104,12 @@ pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) 
     let (state, note) = (Text::state(task.state), note(task, now_ms));
     let blank = STATE_WIDTH.saturating_sub(state.width()) + 2;
     line.push(state);
+    let indent = line.width() + blank;
     if !note.is_empty() {
         line.push(" ".repeat(blank));
         line.push(note);
     }
-    line
+    line.wrapped(width_max, indent)
 }
 
 /// The attempts that began, of those that are allowed.
@@ -111,12 +123,12 @@ pub(crate) fn attempts(task: &TaskInfo) -> String {
 
 /// The most useful fact about a task in its state: why it waits, its progress, or why it ended.
 pub(crate) fn note(task: &TaskInfo, now_ms: i64) -> String {
-    let due =
-        || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
     match task.state {
         State::Unknown => "no such task".to_owned(),
-        State::Scheduled => due(),
-        State::Retry => [due(), last_error(task)].join("; "),
+        State::Scheduled => {
+            task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default()
+        }
+        State::Retry => [runs_again(task, now_ms), last_error(task)].join("; "),
         State::Queued => match task.waiting_for {
             WaitingFor::Worker => "no worker serves its queue and knows its name".to_owned(),
             WaitingFor::Queue => "its queue is paused".to_owned(),
@@ -153,6 +165,14 @@ pub(crate) fn why_it_waits(task: &TaskInfo) -> Option<String> {
     }
 }
 
+/// When the next attempt begins. The broker's clock decides that, and it may be slower than ours.
+fn runs_again(task: &TaskInfo, now_ms: i64) -> String {
+    match task.eta.map(ms).filter(|at_ms| *at_ms > now_ms) {
+        Some(at_ms) => format!("runs again {}", relative(at_ms, now_ms)),
+        None => "runs again soon".to_owned(),
+    }
+}
+
 fn on_worker(task: &TaskInfo) -> String {
     let cancel = if task.cancel_requested { ", asked to stop" } else { "" };
     format!("attempt {} on {}{cancel}", attempts(task), clean(&task.worker))
@@ -167,9 +187,21 @@ fn progress(progress: &Progress) -> String {
     format!("{}{meta}", clean(&progress.state))
 }
 
-/// The latest failed attempt; empty when none failed.
-fn last_error(task: &TaskInfo) -> String {
-    task.errors.last().map(failed_attempt).unwrap_or_default()
+/// The latest failed attempt; empty when none failed. Of a task whose workers were lost too often
+/// it has the number of these deliveries.
+pub(crate) fn last_error(task: &TaskInfo) -> String {
+    let Some(error) = task.errors.last() else { return String::new() };
+    let sentence = failed_attempt(error);
+    match task.state == State::Failure && error.kind == LOST && error.message == TOO_OFTEN {
+        true => format!(
+            "{sentence}: {} without an outcome, and --max-deliveries allows no more",
+            match task.deliveries {
+                1 => "1 delivery".to_owned(),
+                count => format!("{count} deliveries"),
+            }
+        ),
+        false => sentence,
+    }
 }
 
 /// A failed attempt: `attempt 2: ValueError: no such file`.

@@ -60,7 +60,7 @@ pub(crate) fn table(workers: &[WorkerStatus], now_ms: i64) -> Table {
         Column::number("RUNNING", ALWAYS),
         Column::number("MEMORY", 2),
         Column::word("CONNECTED", 3),
-        Column::text("HOST", 4, 8),
+        Column::other_name("HOST", 4, 8),
         Column::number("PID", 5),
         Column::text("QUEUES", 1, 8),
     ]);
@@ -79,8 +79,7 @@ pub(crate) fn table(workers: &[WorkerStatus], now_ms: i64) -> Table {
     table
 }
 
-/// One worker in detail, with the tasks that it holds. Only the table of tasks is fitted to the
-/// width of the terminal.
+/// One worker in detail, with the tasks that it holds.
 pub(crate) fn details(worker: &WorkerStatus, now_ms: i64, width: Option<usize>) -> Vec<Line> {
     let rows: Vec<(&str, Text)> = vec![
         ("instance", worker.instance_id.as_str().into()),
@@ -95,7 +94,7 @@ pub(crate) fn details(worker: &WorkerStatus, now_ms: i64, width: Option<usize>) 
         ("queues", worker.queues.join(", ").into()),
         ("tasks", worker.task_names.join(", ").into()),
     ];
-    let mut lines = details_lines(&rows);
+    let mut lines = details_lines(&rows, width);
     if !worker.running.is_empty() {
         lines.push(Line::default());
         lines.extend(running_table(&worker.running, now_ms).lines(width));
@@ -110,8 +109,8 @@ pub(crate) fn details(worker: &WorkerStatus, now_ms: i64, width: Option<usize>) 
 fn running_table(tasks: &[TaskInfo], now_ms: i64) -> Table {
     let mut table = Table::new(&[
         Column::id("RUNNING"),
-        Column::text("TASK", ALWAYS, 10),
-        Column::text("QUEUE", 2, 8),
+        Column::other_name("TASK", ALWAYS, 10),
+        Column::other_name("QUEUE", 2, 8),
         Column::word("STATE", ALWAYS),
         Column::number("SINCE", 1),
     ]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome, Client, TaskFilter, TaskInfo};
+use celeriac_client::{CancelMode, CancelOutcome, Client, State, TaskFilter, TaskInfo};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
@@ -13,7 +13,12 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
+use crate::task_count::{TaskCount, count};
 use crate::time::parse_span;
+
+/// The states of a task that a cancel changes.
+const UNFINISHED: [State; 5] =
+    [State::Scheduled, State::Queued, State::Leased, State::Started, State::Retry];
 
 /// The arguments of `cancel`.
 #[derive(Args)]
@@ -77,10 +82,24 @@ pub(crate) async fn run(
         (false, false) => CancelMode::Cooperative,
     };
     // Ids are given one by one. A root or a tag may mean more tasks than the user thinks.
-    if let Some(question) = question(&arguments) {
-        arguments.confirm.consent("a cancel by root or tag")?.ask(&question).await?;
-    }
+    let consent = match Many::of(&arguments) {
+        Some(many) => Some((many, arguments.confirm.consent("a cancel by root or tag")?)),
+        None => None,
+    };
     let client = connect(shared).await?;
+    if let Some((many, consent)) = consent
+        && consent.is_to_be_asked()
+    {
+        let count = many.count(&client).await?;
+        if count == TaskCount::Exactly(0) {
+            // Without a question nothing may be cancelled, whatever was submitted since.
+            print_that_none_matches(&client, &arguments, output).await?;
+            client.close().await;
+            return Ok(Exit::Success);
+        }
+        let count = count.in_brackets();
+        consent.ask(&format!("Cancel every unfinished task {}{count}?", many.in_words())).await?;
+    }
     let cancelled = match (&arguments.root, &arguments.tag) {
         (Some(root), _) => client.cancel_tree(root, mode).await,
         (None, Some(tag)) => client.cancel_tagged(tag, mode).await,
@@ -88,10 +107,7 @@ pub(crate) async fn run(
     };
     let cancelled = cancelled.map_err(failure)?;
     if cancelled.is_empty() {
-        fail_if_none_is_known(&client, &arguments).await?;
-        if !output.is_json() {
-            output.line("no unfinished task matches")?;
-        }
+        print_that_none_matches(&client, &arguments, output).await?;
     }
     client.close().await;
     let mut exit = Exit::Success;
@@ -104,6 +120,18 @@ pub(crate) async fn run(
         }
     }
     Ok(exit)
+}
+
+async fn print_that_none_matches(
+    client: &Client,
+    arguments: &CancelArguments,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    fail_if_none_is_known(client, arguments).await?;
+    if !output.is_json() {
+        output.line("no unfinished task matches")?;
+    }
+    Ok(())
 }
 
 /// Fails if the broker knows no task of the tree or with the tag, ended tasks included.
@@ -147,15 +175,38 @@ fn report(outcome: CancelOutcome) -> Report {
     Report { exit, outcome, sentence }
 }
 
-/// The question before a cancel by root or tag.
-fn question(arguments: &CancelArguments) -> Option<String> {
-    match (&arguments.root, &arguments.tag) {
-        (Some(root), _) => {
-            Some(format!("Cancel every unfinished task of the tree of {}?", clean(root)))
+/// Tasks that are not named one by one.
+enum Many<'a> {
+    OfTree(&'a str),
+    WithTag(&'a str),
+}
+
+impl<'a> Many<'a> {
+    fn of(arguments: &'a CancelArguments) -> Option<Self> {
+        let tag = || arguments.tag.as_deref().map(Self::WithTag);
+        arguments.root.as_deref().map(Self::OfTree).or_else(tag)
+    }
+
+    /// How many of them are unfinished at this moment.
+    async fn count(&self, client: &Client) -> Result<TaskCount, Failure> {
+        let (filter, first) = match self {
+            // The first task of a tree names no root, so the filter does not find it.
+            Self::OfTree(root) => (
+                TaskFilter::new().root_id(*root),
+                client.info(&[*root]).await.map_err(failure)?.pop(),
+            ),
+            Self::WithTag(tag) => (TaskFilter::new().tag(*tag), None),
+        };
+        let filter = UNFINISHED.iter().fold(filter, |filter, state| filter.state(*state));
+        let count = count(client, &filter).await;
+        let is_first_unfinished = first.is_some_and(|task| UNFINISHED.contains(&task.state));
+        Ok(if is_first_unfinished { count.and_one() } else { count })
+    }
+
+    fn in_words(&self) -> String {
+        match self {
+            Self::OfTree(root) => format!("of the tree of {}", clean(root)),
+            Self::WithTag(tag) => format!("with the tag {}", clean(tag)),
         }
-        (None, Some(tag)) => {
-            Some(format!("Cancel every unfinished task with the tag {}?", clean(tag)))
-        }
-        (None, None) => None,
     }
 }

@@ -87,7 +87,11 @@ const ZSH_VALUES: &str = ":_celeriac_values'";
 
 fn script(shell: Shell, root: clap::Command) -> String {
     let mut script = Vec::new();
-    let mut root = if shell == Shell::Fish { with_hints(root) } else { root };
+    let mut root = match shell {
+        Shell::Fish => with_open_lists(with_hints(root)),
+        Shell::Zsh => with_open_lists(root),
+        _ => root,
+    };
     clap_complete::generate(shell, &mut root, "celeriac", &mut script);
     let script = String::from_utf8_lossy(&script);
     match shell {
@@ -102,8 +106,8 @@ fn script(shell: Shell, root: clap::Command) -> String {
     }
 }
 
-/// The command line with a hint for each value that the broker knows. No value of ours is the name
-/// of a user, so this hint marks the place in the generated script.
+/// The command line with a hint for each value that this command knows. No value of ours is the
+/// name of a user, so this hint marks the place in the generated script.
 fn with_hints(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| match place::is_known(&argument) {
@@ -111,4 +115,15 @@ fn with_hints(command: clap::Command) -> clap::Command {
             false => argument,
         })
         .mut_subcommands(with_hints)
+}
+
+/// The command line without the words of lists, for which the script asks: the generators take a
+/// list for one word.
+fn with_open_lists(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match place::is_list(&argument) {
+            true => argument.value_parser(clap::builder::ValueParser::string()),
+            false => argument,
+        })
+        .mut_subcommands(with_open_lists)
 }

@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::arguments::{SharedOptions, parse_id};
 use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::{Format, Output};
 use crate::printable::clean;
 use crate::task_columns::DEAD;
+use crate::task_count::count;
 use crate::task_history::TaskHistory;
 use crate::task_list::{ListOptions, TaskOrder, print_list};
 
@@ -33,16 +34,14 @@ pub(crate) struct DeadArguments {
 #[derive(Subcommand)]
 enum DeadSubcommand {
     /// List dead tasks
-    #[command(after_help = EXIT_CODES)]
     List(ListArguments),
     /// Show one dead task with its whole history
-    #[command(after_help = EXIT_CODES)]
     Show(ShowArguments),
     /// Run dead tasks again, each as a new generation
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = which_usage("replay"), after_help = FILTERS)]
     Replay(ReplayArguments),
     /// Drop dead tasks with their errors
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = which_usage("discard"), after_help = FILTERS)]
     Discard(DiscardArguments),
 }
 
@@ -95,6 +94,19 @@ struct DiscardArguments {
     confirm: ConfirmOptions,
 }
 
+/// What a filter is in that usage.
+const FILTERS: &str = "A FILTER is --queue, --name, --tag, --root, --id-prefix, --older-than or \
+                       --newer-than, with its value. A task has to match all of them.";
+
+/// The usage of a command that takes ids, filters or all.
+fn which_usage(command: &str) -> String {
+    format!(
+        "celeriac dead {command} [OPTIONS] <ID>...
+       celeriac dead {command} [OPTIONS] <FILTER>...
+       celeriac dead {command} [OPTIONS] --all"
+    )
+}
+
 /// The outcome of a replay or a discard, for programs.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -129,8 +141,9 @@ pub(crate) async fn run(
         DeadSubcommand::Discard(DiscardArguments { which, confirm }) => {
             let consent = confirm.consent("a discard")?;
             let client = connect(shared).await?;
-            let what = if which.all { all_dead(&client).await? } else { which.in_words() };
-            consent.ask(&format!("Discard {what}?")).await?;
+            if consent.is_to_be_asked() {
+                consent.ask(&format!("Discard {}?", which.in_words(&client).await?)).await?;
+            }
             let count = match which.named.as_slice() {
                 [] if which.all => client.discard_all_dead().await,
                 [] => client.discard_dead_matching(which.filter.to_client()).await,
@@ -149,12 +162,17 @@ async fn all_dead(client: &Client) -> Result<String, Failure> {
 }
 
 impl ReplayArguments {
-    fn in_words(&self) -> String {
-        match self.named.as_slice() {
-            [] => "the dead tasks that match".to_owned(),
+    /// The tasks in words. Their number at this moment is part of it, as far as it is known.
+    async fn in_words(&self, client: &Client) -> Result<String, Failure> {
+        Ok(match self.named.as_slice() {
+            [] if self.all => all_dead(client).await?,
+            [] => {
+                let filter = self.filter.to_client().state(State::Failure);
+                format!("the dead tasks that match{}", count(client, &filter).await.in_brackets())
+            }
             [id] => format!("the dead task {}", clean(id)),
             ids => format!("{} dead tasks", ids.len()),
-        }
+        })
     }
 }
 

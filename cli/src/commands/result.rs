@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arguments::{FOREVER, SharedOptions, parse_id};
-use crate::connection::connect;
+use crate::connection::{address, connect};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::task_result::wait_and_print;
+use crate::task_result::{Broker, wait_and_print};
 use crate::time::parse_span;
 
 /// The arguments of `result`.
@@ -24,7 +24,7 @@ pub(crate) struct ResultArguments {
     #[arg(value_parser = parse_span, value_name = "SECONDS")]
     wait: Option<Duration>,
 
-    /// Print the bytes of the result unchanged, on a terminal too
+    /// Print a text as it is, without the quotes and escapes of JSON; anything else byte by byte
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
@@ -38,7 +38,9 @@ pub(crate) async fn run(
     let client = connect(shared).await?;
     let span = arguments.wait.unwrap_or(Duration::ZERO);
     output.is_raw |= arguments.raw;
-    let exit = wait_and_print(&client, &arguments.id, span, output).await;
+    output.is_unquoted = arguments.raw;
+    let broker = Broker { client: &client, address: &address(shared) };
+    let exit = wait_and_print(&broker, &arguments.id, span, output).await;
     client.close().await;
     exit
 }

@@ -20,9 +20,10 @@ use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
 use self::config_file::ConfigFile;
 use self::names::names_of;
 use crate::allocator::give_back_when_idle;
+use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, Queue};
-use crate::output::{Output, print_to_stderr};
+use crate::output::{Output, print_to_stderr, stderr_text};
 use crate::printable::clean;
 use crate::signals::{HangUp, ShutdownSignals};
 use crate::token::{self, token_variable};
@@ -34,10 +35,9 @@ mod units;
 
 /// The end of the help of this command.
 pub(crate) const SETTINGS_HELP: &str = "\
-Every setting can also be given in the file, with underscores for dashes, or
-in the environment, as CELERIAC_ and the name in capitals. A flag has priority
-over the environment, and the environment over the file. deploy/README.md
-lists the exit codes.";
+Every setting can also be given in the file, with underscores for dashes, or in the environment, as \
+CELERIAC_ and the name in capitals. A flag has priority over the environment, and the environment \
+over the file. deploy/README.md lists the exit codes.";
 
 /// The arguments of `serve`.
 #[derive(Args)]
@@ -46,7 +46,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, env = "CELERIAC_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Print the settings with masked secrets and exit: with 0 if they are valid, else with 2
+    /// Print the settings with masked secrets, as JSON with --json, and exit: with 0 if they are
+    /// valid, else with 2
     #[arg(long)]
     check_config: bool,
 
@@ -59,12 +60,12 @@ pub(crate) struct ServeArguments {
 /// hold the process.
 pub(crate) fn run(
     arguments: ServeArguments,
-    token_file: Option<PathBuf>,
+    shared: SharedOptions,
     matches: &ArgMatches,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let mut log = None;
-    let outcome = check_and_serve(arguments, token_file, matches, output, &mut log);
+    let outcome = check_and_serve(arguments, shared, matches, output, &mut log);
     match (log, outcome) {
         (Some(log), outcome) => log.end(outcome),
         (None, Err(Failure::Sentence { exit, sentence })) => fail_without_log(exit, sentence),
@@ -78,7 +79,7 @@ fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
     let Ok(queue) = Queue::start(rustix::stdio::stderr(), |_| Vec::new()) else {
         return Err(Failure::new(exit, sentence));
     };
-    queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
+    queue.push(stderr_text(&clean(&sentence)).into_bytes());
     queue.flush();
     Ok(exit)
 }
@@ -86,13 +87,13 @@ fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
 /// Does the work of `run`. When the log was started, `log` has it, also after a failure.
 fn check_and_serve(
     arguments: ServeArguments,
-    token_file: Option<PathBuf>,
+    shared: SharedOptions,
     matches: &ArgMatches,
     output: &mut Output,
     log: &mut Option<Log>,
 ) -> Result<Exit, Failure> {
     let is_check_only = arguments.check_config;
-    let Loaded { config, warnings } = load(arguments, token_file, matches)?;
+    let Loaded { config, warnings } = load(arguments, shared.token_file, matches)?;
     if is_check_only {
         for warning in &warnings {
             print_to_stderr(&clean(warning));
@@ -101,7 +102,7 @@ fn check_and_serve(
         return Ok(Exit::Success);
     }
     check_memory()?;
-    *log = Some(logging::start(&config.log, config.log_format)?);
+    *log = Some(logging::start(&config.log, config.log_format, shared.color)?);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

@@ -4,15 +4,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use celeriac_client::{Client, State, Submitted, TaskInfo, Watch};
+use celeriac_client::{State, Submitted, TaskInfo, Watch};
 use clap::Args;
 
 use self::task::{TaskArguments, print, submission};
 use crate::arguments::{FOREVER, SharedOptions};
-use crate::connection::{connect, failure};
+use crate::connection::{address, connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::task_result::{print_result, wait_and_print, waiting};
+use crate::task_result::{Broker, print_result, wait_and_print, waiting};
 use crate::time::parse_span;
 
 mod lines;
@@ -70,7 +70,10 @@ pub(crate) async fn run(
         print(&submitted, output)?;
     }
     let exit = match watch.zip(wait) {
-        Some((watch, span)) => wait_for_end(&client, watch, &submitted, span, output).await,
+        Some((watch, span)) => {
+            let broker = Broker { client: &client, address: &address(shared) };
+            wait_for_end(&broker, watch, &submitted, span, output).await
+        }
         None => Ok(Exit::Success),
     };
     client.close().await;
@@ -78,7 +81,7 @@ pub(crate) async fn run(
 }
 
 async fn wait_for_end(
-    client: &Client,
+    broker: &Broker<'_>,
     watch: Watch,
     submitted: &Submitted,
     span: Duration,
@@ -88,10 +91,10 @@ async fn wait_for_end(
         let end = end_of(watch, submitted.generation);
         Ok(tokio::time::timeout(span, end).await.ok().flatten())
     };
-    match waiting(client, &submitted.id, ended).await? {
+    match waiting(broker, &submitted.id, ended).await? {
         Some(task) => print_result(&task, output),
         // The time is over, or the broker has forgotten the task. Its present state is the answer.
-        None => wait_and_print(client, &submitted.id, Duration::ZERO, output).await,
+        None => wait_and_print(broker, &submitted.id, Duration::ZERO, output).await,
     }
 }
 

@@ -162,7 +162,7 @@ async fn show_live(
                 Some(now) => frame::lines(now, &around, &mut view, above_keys),
                 None => frame::lines_without_answer(&around, size),
             };
-            screen.draw(lines, view.keys(), output)?;
+            screen.draw(lines, view.keys(size.width), output)?;
         }
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use celeriac_client::{State, TaskInfo, Watch};
 use clap::Args;
 
+use crate::absence::while_watched;
 use crate::arguments::{SharedOptions, parse_id};
-use crate::connection::{connect, failure};
+use crate::connection::{address, connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::reader::until_reader_gone;
@@ -39,6 +40,8 @@ pub(crate) async fn run(
     let watch = client.watch(&ids).await.map_err(failure)?;
     let mut tasks = WatchedTasks::default();
     let printing = until_reader_gone(tasks.print_until_over(watch, &ids, output));
+    let address = address(shared);
+    let printing = while_watched(&client, &address, printing);
     match arguments.wait {
         Some(span) => {
             // When the time is over, the tasks that have not ended count as unfinished.
@@ -81,7 +84,10 @@ impl WatchedTasks {
             };
             match output.format {
                 Format::Json => output.document(&TaskDocument::new(&task))?,
-                Format::Text => output.lines(&[transition(&task, id_width, now_ms())])?,
+                Format::Text => {
+                    let width = output.size().width;
+                    output.lines(&transition(&task, id_width, now_ms(), width))?;
+                }
             }
             self.see(&task);
         }

@@ -20,12 +20,13 @@ use self::endings::Endings;
 use self::process::Limits;
 use self::targets::LOG_TARGET;
 use crate::arguments::{SharedOptions, parse_name, parse_queue};
-use crate::connection::{DEFAULT_TIMEOUT, broker, failure};
+use crate::connection::{DEFAULT_TIMEOUT, broker, failure_at, has_token};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output::Output;
 use crate::signals::{HangUp, ShutdownSignals};
 use crate::time::parse_span;
+use crate::unknown_host::masked;
 
 mod command;
 mod endings;
@@ -80,7 +81,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<Exit, Failure> {
     first_process::stand_in().await?;
-    let log = logging::start(LOG_FILTER, LogFormat::Text)?;
+    let log = logging::start(LOG_FILTER, LogFormat::Text, shared.color)?;
     let documents = match output.is_json().then(endings::documents).transpose() {
         Ok(documents) => documents,
         Err(error) => {
@@ -121,8 +122,10 @@ async fn work(
         worker = worker.instance(instance);
     }
     let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
-    let (names, broker) = (names.join(", "), address(&url));
-    tracing::info!(target: LOG_TARGET, broker, "the worker waits for tasks of the name {names}");
+    let (names, has_token) = (names.join(", "), has_token(&url));
+    let broker = address(&url);
+    let shown = masked(&broker, has_token);
+    tracing::info!(target: LOG_TARGET, broker = shown, "the worker waits for tasks of the name {names}");
     let (stop, stopped) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
     let working = worker.build().run_until(told(stopped), told(ended));
@@ -131,7 +134,7 @@ async fn work(
         never = obey(&mut signals, &endings, arguments.grace, stop, end) => match never {},
     };
     outcome.map(|()| Exit::Success).map_err(|error| match error {
-        RunError::Connection(error) => failure(error),
+        RunError::Connection(error) => failure_at(&broker, has_token, error),
         RunError::Setup(fault) => Failure::usage(fault),
         error => Failure::error(error.to_string()),
     })

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::arguments::SharedOptions;
 use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
 use crate::time::now_ms;
@@ -28,17 +28,16 @@ pub(crate) struct WorkersArguments {
 #[derive(Subcommand)]
 enum WorkersSubcommand {
     /// List the workers; one worker alone is shown in detail
-    #[command(after_help = EXIT_CODES)]
     List(ListArguments),
     /// Tell workers to take no new tasks, and to finish the running ones
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = which_usage("quiet"))]
     Quiet(OrderArguments),
     /// Tell quiet workers to take tasks again
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = which_usage("resume"))]
     Resume(OrderArguments),
     /// Tell workers to shut down as on SIGTERM; tasks that outlast the grace period return to their
     /// queues
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = which_usage("shutdown"))]
     Shutdown(ShutdownArguments),
 }
 
@@ -70,6 +69,14 @@ struct ShutdownArguments {
     order: OrderArguments,
     #[command(flatten)]
     confirm: ConfirmOptions,
+}
+
+/// The usage of a command that takes instances or all workers.
+fn which_usage(command: &str) -> String {
+    format!(
+        "celeriac workers {command} [OPTIONS] <INSTANCE>...
+       celeriac workers {command} [OPTIONS] --all"
+    )
 }
 
 /// An order to one worker, for programs.

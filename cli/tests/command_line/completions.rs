@@ -50,6 +50,9 @@ fn each_place_has_the_names_that_fit_there() {
     assert_eq!(values(&["submit", "n", "--queue=so"]), ["songs"]);
     assert_eq!(values(&["work", "--queue", "so"]), ["songs"]);
     assert_eq!(values(&["workers", "quiet", "worker-1", ""]), ["worker-1", "worker-2"]);
+    assert_eq!(values(&["tasks", "--columns", "st"]), ["state", "started"]);
+    assert_eq!(values(&["tasks", "--columns", "id,state,st"]), ["id,state,started"]);
+    assert_eq!(values(&["dead", "list", "--columns=id,st"]), ["id,state", "id,started"]);
     for nothing in [
         &["submit", "n", "--id", ""][..],
         &["show", "--"],
@@ -135,6 +138,8 @@ fn bash_completes_and_quotes_what_the_broker_knows() {
         press_tab "celeriac submit n --queue=so" so
         press_tab "celeriac queues so" so
         press_tab "celeriac queues pau" pau
+        press_tab "celeriac tasks --columns id,st" id,st
+        press_tab "celeriac tasks --columns=wor" wor
         eval "celeriac status $(press_tab 'celeriac show $' '$')" | head -1
     "#;
     let Some(output) = in_shell(&broker, &data, &["bash", "--norc", "-c", script]) else { return };
@@ -142,7 +147,8 @@ fn bash_completes_and_quotes_what_the_broker_knows() {
     let lines: Vec<&str> = output.stdout.lines().collect();
     let quoted = r"it\'s\;\ \*|\$\(touch\ owned\)|two\ words|a:b|song-1";
     assert_eq!(lines[..5], [quoted, "b", "songs", "songs", "pause"], "{output:?}");
-    assert!(lines[5].contains("$(touch owned)"), "{output:?}");
+    assert_eq!(lines[5..7], ["id,state|id,started", "worker"], "{output:?}");
+    assert!(lines[7].contains("$(touch owned)"), "{output:?}");
     assert!(!data.path().join("owned").exists());
 }
 
@@ -152,7 +158,8 @@ fn fish_completes_what_the_broker_knows() {
     let (broker, data) = with_tasks(&ids);
     // fish shows the help of a flag behind its value.
     let script = "celeriac completions fish | source
-        for line in 'show ' 'show a:' 'submit n --queue=so' 'submit n --queue so' 'queues so'
+        for line in 'show ' 'show a:' 'submit n --queue=so' 'submit n --queue so' 'queues so' \
+            'tasks --columns id,st' 'tasks --columns wor'
             complete -C \"celeriac $line\" | string replace -r '\\t.*' '' | string join '|'
         end";
     let Some(output) = in_shell(&broker, &data, &["fish", "--no-config", "-c", script]) else {
@@ -160,7 +167,9 @@ fn fish_completes_what_the_broker_knows() {
     };
     let lines: Vec<&str> = output.stdout.lines().collect();
     let all = "it's; *|$(touch owned)|two words|a:b|song-1";
-    assert_eq!(lines, [all, "a:b", "--queue=songs", "songs", "songs"], "{output:?}");
+    let columns = ["id,started|id,state", "worker"];
+    assert_eq!(lines[..5], [all, "a:b", "--queue=songs", "songs", "songs"], "{output:?}");
+    assert_eq!(lines[5..], columns, "{output:?}");
 }
 
 #[test]
@@ -179,6 +188,8 @@ fn zsh_completes_what_the_broker_knows() {
         (r"show \$", r"show \$\(touch\ owned\)"),
         ("submit n --queue=so", "submit n --queue=songs"),
         ("queues pau", "queues pause"),
+        ("tasks --columns id,wo", "tasks --columns id,worker"),
+        ("tasks --columns=id,queu", "tasks --columns=id,queue"),
     ] {
         // Ctrl-U removes the line before.
         zsh.press(&format!("\u{15}celeriac {typed}\t"));

@@ -1,5 +1,6 @@
 //! The subcommands of `dead`: list, show, replay, discard.
 
+use celeriac_proto::wire::{self, task_report::Report};
 use tempfile::TempDir;
 
 use crate::process::{Broker, documents};
@@ -96,4 +97,24 @@ fn discarded_tasks_are_gone() {
     assert_eq!(broker.run(&["dead", "discard", "--tag", "y", "--yes"]).stdout, "1 discarded\n");
     assert_eq!(broker.run(&["dead", "discard", "--all", "--yes"]).stdout, "1 discarded\n");
     assert_eq!(broker.run(&["dead", "list", "--json"]).stdout, "");
+}
+
+#[test]
+fn a_task_that_reached_its_limit_of_deliveries_says_how_many_there_were() {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::start(data.path(), &[]);
+    let mut worker = Worker::connect(&broker, "songs.cluster");
+    let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--max-deliveries", "1"]);
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let delivery = worker.receive();
+    worker.report(&delivery, Report::Started(wire::Started {}));
+    worker.report(&delivery, Report::Release(wire::Release { lost: true, ..Default::default() }));
+    let sentence = "workers were lost with this task too often: 1 delivery without an outcome, \
+                    and --max-deliveries allows no more";
+    for command in [&["show", "a"][..], &["dead", "show", "a"], &["status", "a"]] {
+        let shown = broker.run(command).stdout;
+        assert!(shown.contains(sentence), "{shown}");
+    }
+    let result = broker.run(&["result", "a"]);
+    assert!(result.code == Some(5) && result.stderr.contains(sentence), "{result:?}");
 }

@@ -1,6 +1,7 @@
 //! Tests of the built binary: its arguments and settings without a broker, and all commands with a
 //! broker process.
 
+mod absence;
 mod backup;
 mod broker;
 mod completions;
@@ -9,6 +10,7 @@ mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
+mod help;
 mod info;
 mod lines;
 mod listing;

@@ -44,6 +44,25 @@ fn a_result_is_printed_alone_and_unchanged() {
 }
 
 #[test]
+fn a_raw_result_that_is_text_has_no_quotes_of_json() {
+    let (broker, mut worker, _data) = started();
+    // The second JSON has half of a pair of UTF-16, which is no text.
+    for (id, result, content_type, quoted, raw) in [
+        ("a", r#""two\nlines \u00e9""#, "", r#""two\nlines \u00e9""#, "two\nlines é"),
+        ("b", r#""\ud800""#, "", r#""\ud800""#, r#""\ud800""#),
+        ("c", "[\"x\"]", "application/json", "[\"x\"]", "[\"x\"]"),
+        ("d", "\"x\"", "text/plain", "\"x\"", "\"x\""),
+        ("e", "", "", "null", "null"),
+    ] {
+        submit(&broker, id);
+        worker.complete(result.as_bytes(), content_type);
+        let printed = |more: &[&str]| broker.run(&[&["result", id, "--wait"], more].concat());
+        assert_eq!(printed(&[]).stdout, format!("{quoted}\n"));
+        assert_eq!(printed(&["--raw"]).stdout, format!("{raw}\n"));
+    }
+}
+
+#[test]
 fn the_result_of_a_failed_task_is_its_last_error_and_exit_code_5() {
     let (broker, mut worker, _data) = started();
     submit(&broker, "a");

@@ -140,6 +140,25 @@ fn the_error_for_a_wrong_address_never_shows_its_secret() {
     }
 }
 
+#[test]
+fn the_error_for_an_unknown_host_names_it_unless_it_may_be_a_token() {
+    for command in [&["queues"][..], &["work", "--name", "n", "--", "true"]] {
+        let said = |url: &str| {
+            let output = run(&[&["--url", url, "--timeout", "2"], command].concat());
+            assert_eq!(output.code, Some(3), "{url}: {output:?}");
+            output.stderr
+        };
+        for url in ["nosuch.invalid", "celeriac://s3cr3t-98765432109@nosuch.invalid:7"] {
+            let said = said(url);
+            let sentence = "the host name nosuch.invalid cannot be resolved: ";
+            assert!(said.contains(sentence), "{said}");
+        }
+        let said = said("celeriac://98765432109.invalid");
+        assert!(said.contains("the name is not shown here"), "{said}");
+        assert!(!said.contains("98765432109"), "{said}");
+    }
+}
+
 fn with_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
 }

@@ -9,7 +9,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::process::{Broker, documents, within_deadline};
+use crate::process::{Broker, celeriac, documents, within_deadline};
 
 /// A program on its own terminal. The test presses the keys.
 pub(crate) struct Terminal {
@@ -215,4 +215,72 @@ fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
     terminal.wait_for("Discard all dead tasks (0 now)? [y/N] ");
     terminal.press("n\n");
     assert_eq!(terminal.end().0, Some(1));
+}
+
+#[test]
+fn a_question_about_many_tasks_has_their_number() {
+    let (broker, _data) = started();
+    for (id, more) in [("a", ["--tag", "album"]), ("b", ["--tag", "album"]), ("c", ["--tag", "x"])]
+    {
+        let submitted = broker.run(&[&["submit", "n", "--id", id], &more[..]].concat());
+        assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    }
+    let asked = |arguments: &[&str], question: &str, answer: &str| {
+        let mut terminal = Terminal::open(broker.command(arguments));
+        terminal.wait_for(question);
+        terminal.press(answer);
+        terminal.end()
+    };
+    let album = ["cancel", "--tag", "album"];
+    let (code, _) = asked(&album, "with the tag album (2 now)? [y/N] ", "n\n");
+    assert_eq!(code, Some(1));
+    let tree = ["cancel", "--root", "c"];
+    let (code, _) = asked(&tree, "of the tree of c (1 now)? [y/N] ", "y\n");
+    assert_eq!(code, Some(0));
+    let (code, shown) = asked(&album, "Cancel every unfinished task ", "y\n");
+    assert!(code == Some(0) && shown.contains("b  revoked"), "{shown}");
+    // Without a task there is no question.
+    let (code, shown) = Terminal::open(broker.command(&album)).end();
+    assert_eq!((code, shown.as_str()), (Some(0), "no unfinished task matches\r\n"));
+    let (code, shown) = Terminal::open(broker.command(&["cancel", "--tag", "none"])).end();
+    assert_eq!(code, Some(4), "{shown}");
+    let dead = ["dead", "discard", "--queue", "default"];
+    asked(&dead, "Discard the dead tasks that match (0 now)? [y/N] ", "n\n");
+}
+
+#[test]
+fn the_log_on_a_terminal_is_short_and_has_colours_only_where_they_are_wanted() {
+    let shown = |more: &[&str], variable: (&str, &str)| {
+        let data = TempDir::new().expect("a folder");
+        let folder = data.path().join("data").display().to_string();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--data", &folder];
+        let mut command = celeriac(&[&serve, more].concat());
+        command.env(variable.0, variable.1);
+        let mut terminal = Terminal::open_with_size(command, 80, 24);
+        terminal.wait_for("the broker is ready");
+        terminal.wait_for("celeriac: listening on ");
+        let pid = terminal.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs");
+        assert!(kill.success());
+        let (code, text) = terminal.end();
+        assert_eq!(code, Some(0), "{text}");
+        text
+    };
+    const GREEN: &str = "\u{1b}[32m INFO\u{1b}[0m the broker is ready";
+    let text = shown(&[], ("LANG", "C"));
+    assert!(text.contains(GREEN) && !text.contains("celeriac_broker"), "{text:?}");
+    assert!(shown(&["--color", "always"], ("NO_COLOR", "1")).contains(GREEN));
+    for (more, variable) in
+        [(&[][..], ("NO_COLOR", "1")), (&["--color", "never"], ("COLORTERM", "truecolor"))]
+    {
+        let text = shown(more, variable);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+        let ready = lines.iter().find(|line| line.contains(" INFO the broker is ready"));
+        let time = ready.and_then(|line| line.split(' ').next()).expect("a time");
+        assert_eq!(time.len(), "14:03:05".len(), "{text}");
+        // The fields do not fit beside it, and go on below the message.
+        assert!(lines.iter().any(|line| line.starts_with("               ")), "{text}");
+    }
 }

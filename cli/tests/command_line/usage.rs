@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 31] = [
+pub(crate) const COMMANDS: [&str; 31] = [
     "serve",
     "info",
     "submit",
@@ -217,6 +217,32 @@ fn ids_and_names_have_1_to_255_bytes() {
     for arguments in [["status", ""], ["status", &long], ["submit", ""], ["submit", &long]] {
         let output = run(&arguments);
         assert_eq!(output.code, Some(2), "{output:?}");
+    }
+}
+
+#[test]
+fn every_command_refuses_an_id_with_the_same_sentence() {
+    let long = "x".repeat(256);
+    for command in [
+        &["submit", "n", "--id"][..],
+        &["status"],
+        &["show"],
+        &["result"],
+        &["watch"],
+        &["forget"],
+        &["cancel"],
+        &["cancel", "--yes", "--root"],
+        &["tasks", "--root"],
+        &["dead", "show"],
+        &["dead", "list", "--root"],
+        &["dead", "replay"],
+        &["dead", "replay", "--root"],
+        &["dead", "discard", "--yes"],
+    ] {
+        let output = run(&[command, &[&long]].concat());
+        let sentence = "a task id has at most 255 bytes, this one has 256\n";
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains(sentence), "{command:?}: {output:?}");
     }
 }
 

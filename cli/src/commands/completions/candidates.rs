@@ -23,6 +23,9 @@ const PAGE_TASKS: u32 = 1_000;
 
 /// The candidates for a place, the best first. There are none when the broker does not answer.
 pub(super) fn ask(place: Place, shared: SharedOptions) -> Vec<String> {
+    if let Kind::Word(words) = place.kind {
+        return words.into_iter().filter(|word| word.starts_with(&place.prefix)).collect();
+    }
     let (sender, receiver) = mpsc::channel();
     // The end of the process ends the thread too.
     let thread = std::thread::Builder::new().spawn(move || sender.send(answer(&place, shared)));
@@ -59,8 +62,9 @@ fn is_offered(name: &str, prefix: &str) -> bool {
 
 /// Asks the broker, and keeps each answer that is better than the one before.
 async fn fetch(client: &Client, place: &Place, known: &RefCell<Vec<String>>) -> Result<(), Error> {
-    let mut names: Vec<String> = match place.kind {
+    let mut names: Vec<String> = match &place.kind {
         Kind::Task(states) => return fetch_tasks(client, &place.prefix, states, known).await,
+        Kind::Word(words) => words.clone(),
         Kind::Queue => client.queues().await?.into_iter().map(|queue| queue.name).collect(),
         Kind::Worker => {
             client.workers().await?.into_iter().map(|worker| worker.instance_id).collect()

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use celeriac_client::State;
 use clap::{Arg, ArgAction, Command};
 
-/// What the broker knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What may stand in a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Ids of tasks that are in one of these states; no state means all of them.
     Task(&'static [State]),
     Queue,
     Worker,
+    /// One of these words, which the command line itself knows.
+    Word(Vec<String>),
 }
 
 /// The value that is being typed.
@@ -28,6 +30,9 @@ pub(super) struct Place {
     pub(super) url: Option<String>,
     pub(super) token_file: Option<PathBuf>,
 }
+
+/// What stands between the words of a list.
+const DELIMITER: char = ',';
 
 const DEAD: &[State] = &[State::Failure];
 const ENDED: &[State] = &[State::Success, State::Failure, State::Revoked];
@@ -44,15 +49,33 @@ impl Place {
             walk.pass(word);
         }
         let (argument, prefix) = walk.argument_of(last)?;
-        let kind = kind(argument, &walk.path)?;
+        let kind = match is_list(argument) {
+            true => Kind::Word(next_of_list(argument, prefix)),
+            false => kind(argument, &walk.path)?,
+        };
         let prefix = prefix.to_owned();
         Some(Self { kind, prefix, url: walk.url, token_file: walk.token_file.map(PathBuf::from) })
     }
 }
 
-/// Whether the broker may know values of this argument.
+/// Whether this command may know values of this argument.
 pub(super) fn is_known(argument: &Arg) -> bool {
-    value_name(argument).is_some_and(|name| ["ID", "QUEUE", "INSTANCE"].contains(&name))
+    is_list(argument)
+        || value_name(argument).is_some_and(|name| ["ID", "QUEUE", "INSTANCE"].contains(&name))
+}
+
+/// Whether the value is a list of words. The generated scripts know only its first word.
+pub(super) fn is_list(argument: &Arg) -> bool {
+    argument.get_value_delimiter() == Some(DELIMITER) && !argument.get_possible_values().is_empty()
+}
+
+/// The list as it was typed, with each word that may come next in the place of the last one.
+fn next_of_list(argument: &Arg, typed: &str) -> Vec<String> {
+    let before = typed.rfind(DELIMITER).map_or("", |at| &typed[..=at]);
+    let is_taken = |word: &str| before.split(DELIMITER).any(|taken| taken == word);
+    let words = argument.get_possible_values();
+    let left = words.iter().map(|word| word.get_name()).filter(|word| !is_taken(word));
+    left.map(|word| format!("{before}{word}")).collect()
 }
 
 fn value_name(argument: &Arg) -> Option<&str> {

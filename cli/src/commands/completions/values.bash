@@ -9,13 +9,15 @@ _celeriac_values() {
     known="${typed%"$2"}"
     known="${known#--*=}"
     while IFS= read -r word; do
-        values+=("$(printf '%q' "${word#"$known"}")")
+        word="$(printf '%q' "${word#"$known"}")"
+        # A comma needs no quote, and the next word of a list follows it.
+        values+=("${word//\\,/,}")
     done < <(celeriac completions --values -- "${words[@]}" 2>/dev/null)
     _celeriac "$@"
     ((${#values[@]})) || return 0
     for word in "${COMPREPLY[@]}"; do
         # Of the other words, only commands may stand in the place of a value.
-        [[ $word == [a-z]* ]] && values+=("$word")
+        [[ $word == [a-z]* && " ${values[*]} " != *" $word "* ]] && values+=("$word")
     done
     COMPREPLY=("${values[@]}")
 }

@@ -12,7 +12,7 @@ use crate::arguments::{SharedOptions, parse_queue};
 use crate::byte_size::parse_bytes;
 use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
 use crate::queue_view::{QueueSettingsDocument, setting_rows};
@@ -21,21 +21,22 @@ use crate::time::parse_span;
 #[derive(Subcommand)]
 pub(super) enum QueuesSubcommand {
     /// Deliver no tasks of these queues until they are resumed; running tasks go on
-    #[command(after_help = EXIT_CODES)]
     Pause(PauseArguments),
     /// Deliver tasks of these queues again
-    #[command(after_help = EXIT_CODES)]
     Resume(QueuesArguments),
     /// Revoke every waiting task of a queue
-    #[command(after_help = EXIT_CODES)]
     Purge(PurgeArguments),
     /// Purge a queue and drop its settings; refused while tasks of the queue run
-    #[command(after_help = EXIT_CODES)]
     Delete(PurgeArguments),
     /// Set the bounds of a queue and the defaults of its tasks; other settings stay unchanged
-    #[command(after_help = EXIT_CODES)]
+    #[command(override_usage = SET_USAGE, after_help = SETTINGS)]
     Set(SetArguments),
 }
+
+/// The usage of `queues set`, and what a setting is in it.
+const SET_USAGE: &str = "celeriac queues set [OPTIONS] <QUEUE> <SETTING>...";
+const SETTINGS: &str = "A SETTING is --tasks-max, --bytes-max, --expires or --result-ttl, with its \
+                        value. At least one is required.";
 
 /// The arguments of `queues pause`.
 #[derive(Args)]

@@ -109,7 +109,7 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS", hide = true)]
     pub(super) result_ttl_ms: Option<u64>,
 
-    /// The free disk space below which new tasks are refused [default: 64MiB]
+    /// The free disk space below which new tasks are refused [default: 128MiB]
     #[arg(long, env = "CELERIAC_DISK_RESERVE", value_name = "SIZE", value_parser = parse_bytes)]
     #[serde(deserialize_with = "size")]
     pub(super) disk_reserve: Option<u64>,

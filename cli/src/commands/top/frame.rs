@@ -102,7 +102,7 @@ fn busiest_queues(snapshot: &Snapshot, view: &View) -> Vec<usize> {
         rates.submitted + rates.ended
     };
     let queues = &snapshot.queues;
-    let is_shown = |index: &usize| view.shows([&queues[*index].name, ""]);
+    let is_shown = |index: &usize| view.shows([queues[*index].name.as_str()].into_iter());
     let mut shown: Vec<usize> = (0..queues.len()).filter(is_shown).collect();
     // The sort is stable: equal queues stay in the order of their names.
     shown.sort_by(|left, right| {
@@ -117,7 +117,8 @@ fn busiest_workers(snapshot: &Snapshot, view: &View) -> Vec<usize> {
     let workers = &snapshot.workers;
     let is_shown = |index: &usize| {
         let worker = &workers[*index];
-        view.shows([&worker.instance_id, &worker.hostname])
+        let names = [&worker.instance_id, &worker.hostname].into_iter().chain(&worker.queues);
+        view.shows(names.map(String::as_str))
     };
     let mut shown: Vec<usize> = (0..workers.len()).filter(is_shown).collect();
     shown.sort_by(|left, right| held(&workers[*right]).cmp(&held(&workers[*left])));
@@ -161,7 +162,7 @@ fn worker_table(snapshot: &Snapshot, indices: &[usize]) -> Table {
         Column::word("STATE", ALWAYS),
         Column::number("RUNNING", ALWAYS),
         Column::number("MEMORY", 2),
-        Column::text("HOST", 3, 8),
+        Column::other_name("HOST", 3, 8),
         Column::number("PID", 4),
         Column::text("LONGEST", 1, 12),
     ]);
@@ -276,6 +277,28 @@ mod tests {
         let down = crossterm::event::KeyCode::Down.into();
         view.press(&down);
         assert_eq!(part(&mut view, 5, 3), (1, 2, Some("… 1 above, 2 below".to_owned())));
+    }
+
+    #[test]
+    fn the_filter_finds_a_worker_by_its_queues() {
+        let worker = |instance: &str, queue: &str| {
+            celeriac_proto::wire::WorkerStatus {
+                instance_id: instance.to_owned(),
+                queues: vec!["default".to_owned(), queue.to_owned()],
+                ..Default::default()
+            }
+            .into()
+        };
+        let workers = vec![worker("a", "Songs"), worker("b", "videos"), worker("songs-1", "x")];
+        let snapshot = Snapshot::new(std::time::Instant::now(), 0, Vec::new(), workers);
+        let mut view = View::default();
+        for key in "/songs".chars() {
+            view.press(&crossterm::event::KeyCode::Char(key).into());
+        }
+        let shown = busiest_workers(&snapshot, &view);
+        let names: Vec<&str> =
+            shown.iter().map(|index| snapshot.workers[*index].instance_id.as_str()).collect();
+        assert_eq!(names, ["a", "songs-1"]);
     }
 
     #[test]

@@ -48,12 +48,12 @@ struct Place {
 
 impl View {
     /// Whether the filter lets a row with one of these names through. Capitals do not matter.
-    pub(super) fn shows(&self, names: [&str; 2]) -> bool {
+    pub(super) fn shows<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
         if !self.is_filtered() {
             return true;
         }
         let filter = self.filter.to_lowercase();
-        names.iter().any(|name| name.to_lowercase().contains(&filter))
+        names.any(|name| name.to_lowercase().contains(&filter))
     }
 
     fn is_filtered(&self) -> bool {
@@ -127,8 +127,8 @@ impl View {
         place.above = above(place);
     }
 
-    /// The last line of the screen: the keys, and the filter.
-    pub(super) fn keys(&self) -> Line {
+    /// The last line of the screen: the filter, and as many of the keys as the width has room for.
+    pub(super) fn keys(&self, width: Option<usize>) -> Line {
         let mut line = Line::default();
         if self.is_editing {
             line.push(Text::new(&format!("/{}_", self.filter), Tone::Heading));
@@ -143,8 +143,14 @@ impl View {
             Pane::Queues => "queues",
             Pane::Workers => "workers",
         };
-        let keys =
+        let long =
             format!("q quit  / filter  ↑ ↓ PgUp PgDn Home End scroll {pane}  Tab other table");
+        let short = format!("q quit  / filter  ↑ ↓ {pane}  Tab other");
+        let room = width.map(|width| width.saturating_sub(line.width()));
+        let keys = [long, short]
+            .into_iter()
+            .find(|keys| room.is_none_or(|room| Text::from(keys.as_str()).width() <= room));
+        let keys = keys.unwrap_or_else(|| "q quit  / filter".to_owned());
         line.push(Text::new(&keys, Tone::Faint));
         line
     }
@@ -180,16 +186,32 @@ mod tests {
         press(&mut view, &keys("/q"));
         view.press(&KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
         view.press(&KeyEvent::new(KeyCode::Char('U'), KeyModifiers::SHIFT));
-        assert!(view.shows(["a-Queue", ""]) && view.shows(["", "qu"]) && !view.shows(["a", "q"]));
-        assert_eq!(view.keys().render(false), "/qU_  Enter keep  Esc clear");
+        let shows = |view: &View, names: [&str; 2]| view.shows(names.into_iter());
+        assert!(shows(&view, ["a-Queue", ""]) && shows(&view, ["", "qu"]));
+        assert!(!shows(&view, ["a", "q"]));
+        assert_eq!(view.keys(None).render(false), "/qU_  Enter keep  Esc clear");
         press(&mut view, &[KeyCode::Backspace, KeyCode::Enter]);
-        assert!(view.shows(["a", "q"]));
-        assert!(view.keys().render(false).starts_with("/q  Esc clear  q quit  "));
+        assert!(shows(&view, ["a", "q"]));
+        assert!(view.keys(None).render(false).starts_with("/q  Esc clear  q quit  "));
         press(&mut view, &[KeyCode::Esc]);
-        assert!(view.shows(["a", "b"]));
+        assert!(shows(&view, ["a", "b"]));
         press(&mut view, &keys(&format!("/{}", "x".repeat(1_000))));
         assert_eq!(view.filter.len(), FILTER_CHARACTERS_MAX);
         assert_eq!(press(&mut view, &[KeyCode::Enter, KeyCode::Char('q')]), Pressed::Quit);
+    }
+
+    #[test]
+    fn the_line_of_the_keys_has_what_fits() {
+        let mut view = View::default();
+        for width in [40, 80, 120, 200] {
+            let keys = view.keys(Some(width));
+            assert!(keys.width() <= width, "{keys:?}");
+            assert!(keys.render(false).contains("Tab other"), "{keys:?}");
+        }
+        press(&mut view, &keys("/songs"));
+        press(&mut view, &[KeyCode::Enter]);
+        let keys = view.keys(Some(40));
+        assert_eq!(keys.render(false), "/songs  Esc clear  q quit  / filter");
     }
 
     #[test]
