@@ -29,9 +29,9 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 
 pub use self::check::{Report, check, check_telling};
-use self::folder::Folder;
 #[cfg(test)]
-pub(crate) use self::folder::{FORMAT, FORMAT_WITHOUT_JOURNAL};
+pub(crate) use self::folder::FORMAT;
+use self::folder::Folder;
 use self::log::{Log, SEGMENT_BYTES};
 use self::watch::Watch;
 use super::error::Error;

@@ -1,9 +1,10 @@
 //! The store reads a data folder of an earlier version, whole. Version 0.1.0 wrote
-//! `fixtures/format-1`, which has every kind of record.
+//! `fixtures/format-1`, and the first version with a journal `fixtures/format-2`. Both have every
+//! kind of record.
 //!
 //! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet.
 //! The test never overwrites a folder, because the folder would then no longer be from an earlier
-//! version. sled's file is stored without the empty rest of its segment.
+//! version. sled's file and the journal's are stored without the zeros at their end.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use celeriac_record::{
 
 use super::*;
 use crate::check;
-use crate::sled::FORMAT_WITHOUT_JOURNAL as FORMAT;
+use crate::sled::FORMAT;
 
 fn fixture(format: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/fixtures/format-{format}"))
@@ -136,18 +137,29 @@ fn records() -> Vec<Record> {
     records
 }
 
+/// The files that hold records. Their lengths are multiples of these.
+const PADDED: [(&str, u64); 2] = [("db", 8 << 20), ("journal.0", 1 << 20)];
+
+/// The files of a folder that the fixture has.
+fn names(folder: &Path) -> impl Iterator<Item = &'static str> + use<> {
+    let names = ["format", "conf", "durable", "db", "journal.0"];
+    let folder = folder.to_owned();
+    names.into_iter().filter(move |name| folder.join(name).exists())
+}
+
 fn write(to: &Path) {
     let folder = tempfile::tempdir().unwrap();
-    let (mut store, ..) = open(folder.path()).unwrap();
+    let config = FolderConfig { ballast_bytes: 4096, ..FolderConfig::new(folder.path()) };
+    let (mut store, _) = Store::open(config, small(), &mut |_| {}).unwrap();
     for record in records() {
         store.append(&record);
     }
     store.commit().unwrap();
     store.close().unwrap();
     fs::create_dir_all(to).unwrap();
-    for name in ["format", "conf", "durable", "db"] {
+    for name in names(folder.path()) {
         let mut bytes = fs::read(folder.path().join(name)).unwrap();
-        if name == "db" {
+        if PADDED.iter().any(|(padded, _)| *padded == name) {
             let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
             bytes.truncate(used);
         }
@@ -158,12 +170,15 @@ fn write(to: &Path) {
 /// A copy of the fixture, as its broker left the folder.
 fn restored(from: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["format", "conf", "durable", "db"] {
+    for name in names(from) {
         fs::write(folder.path().join(name), fs::read(from.join(name)).unwrap()).unwrap();
     }
-    let database = fs::OpenOptions::new().write(true).open(folder.path().join("db")).unwrap();
-    let segments = database.metadata().unwrap().len().div_ceil(8 << 20);
-    database.set_len(segments * (8 << 20)).unwrap();
+    for (name, unit) in PADDED {
+        if let Ok(file) = fs::OpenOptions::new().write(true).open(folder.path().join(name)) {
+            let length = file.metadata().unwrap().len().next_multiple_of(unit);
+            file.set_len(length).unwrap();
+        }
+    }
     folder
 }
 
@@ -206,5 +221,14 @@ fn folder_of_an_earlier_version_is_read_whole() {
         assert_eq!(marks, Marks { serial: 107, lease: 1072 });
         assert_eq!(loaded, expected);
         store.close().unwrap();
+    }
+    let folder = restored(&fixture(1));
+    for _ in 0..2 {
+        let mut loaded = Loaded::default();
+        let config = FolderConfig { ballast_bytes: 4096, ..FolderConfig::new(folder.path()) };
+        let opened = Store::open(config, small(), &mut |record| loaded.take(record));
+        assert_eq!(loaded, expected, "carried on with a journal");
+        opened.unwrap().0.close().unwrap();
+        assert_eq!(check(folder.path()).unwrap().format, FORMAT);
     }
 }
