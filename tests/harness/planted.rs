@@ -5,7 +5,7 @@
 //! plants all bugs in the copy, and builds the simulation from the copy. The environment variable
 //! `CELERIAC_PLANTED_BUG` then says which of the bugs is to do its harm.
 //!
-//! Each bug breaks a promise of the checker. If you add a bug, plant it at the one place where it
+//! Each bug breaks a promise of the checker, or keeps the broker from starting. If you add a bug, plant it at the one place where it
 //! would really happen. When the code of that place changes, change `before` and `after` with it:
 //! a test says which bug has lost its place.
 
@@ -18,7 +18,7 @@ use std::{fs, io};
 pub struct Bug {
     /// What the environment variable calls it.
     pub name: &'static str,
-    /// The promise that it breaks, in the words of the checker.
+    /// The promise that it breaks, in the words of the checker or of the simulation.
     pub promise: &'static str,
     /// The file that it is planted in.
     pub file: &'static str,
@@ -29,8 +29,11 @@ pub struct Bug {
     pub after: &'static str,
 }
 
+/// What the simulation says when the broker refuses its own disk.
+const NO_START: &str = "the broker does not start";
+
 /// All bugs.
-pub const BUGS: [Bug; 17] = [
+pub const BUGS: [Bug; 20] = [
     // A commit returns before its bytes are durable: what was confirmed is lost with the next
     // crash.
     Bug {
@@ -40,6 +43,40 @@ pub const BUGS: [Bug; 17] = [
         before: "for segment in &mut state.segments {",
         after: "if IS_PLANTED {\n            return Ok(());\n        }\n        \
                 for segment in &mut state.segments {",
+    },
+    // The journal uses a segment again before sled's flush: a crash then loses chunks that left the
+    // journal.
+    Bug {
+        name: "ReuseBeforeTheFlush",
+        promise: NO_START,
+        file: "broker/store/src/journal/mover.rs",
+        before: "shared.archive.flush(load.chunks.end.checked_sub(1))?;",
+        after: "if !IS_PLANTED {\n            \
+                shared.archive.flush(load.chunks.end.checked_sub(1))?;\n        }",
+    },
+    // The note of the last block is written before the block is durable: a torn last batch is
+    // taken for damage.
+    Bug {
+        name: "TakeATornTailForDamage",
+        promise: NO_START,
+        file: "broker/store/src/journal.rs",
+        before: "let written = self.write_batch(chunks)?;",
+        after: "let written = self.write_batch(chunks)?;\n        \
+                if IS_PLANTED {\n            \
+                self.shared.segments.note(self.sequence)?;\n        }",
+    },
+    // A block that a segment held in its former use is taken for the next one.
+    Bug {
+        name: "TakeAnOldBlockForANewOne",
+        promise: NO_START,
+        file: "broker/store/src/journal/scan.rs",
+        before: "next = blocks.successor(block);",
+        after: "next = blocks.successor(block);\n        \
+                if IS_PLANTED\n            \
+                && next.is_none()\n            \
+                && let Some(old) = blocks.by_place.get(&place_after(block))\n        {\n            \
+                found.take(old);\n            \
+                break;\n        }",
     },
     // Answers leave before the commit that they depend on: the same harm in a narrower gap.
     Bug {

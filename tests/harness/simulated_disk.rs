@@ -47,6 +47,9 @@ struct State {
     /// The latest block that was noted as durable.
     noted: u64,
     note_to_come: u64,
+    /// The latest block that was noted although no sync was called for what was written. The
+    /// system may write a note before everything else.
+    noted_too_early: u64,
     archive: ArchiveState,
     mover: Option<Mover>,
     has_journal: bool,
@@ -77,6 +80,8 @@ struct Segment {
     /// What the running broker sees.
     seen: Vec<u8>,
     unsynced: Vec<(usize, Vec<u8>)>,
+    /// Whether the broker has written without a call of sync behind it.
+    awaits_sync: bool,
 }
 
 #[derive(Debug, Default)]
@@ -190,6 +195,7 @@ impl Disk {
                 state.tear(&mut segment.durable, offset, &bytes);
             }
             segment.seen = segment.durable.clone();
+            segment.awaits_sync = false;
         }
         state.segments = segments;
         let batches = state.archive.unsynced.len() as u64;
@@ -201,6 +207,7 @@ impl Disk {
         archive.seen = archive.durable.clone();
         state.figures.kept += kept;
         state.figures.lost += batches - kept;
+        state.noted = state.noted.max(std::mem::take(&mut state.noted_too_early));
         state.note_to_come = state.noted;
         state.archive.note_to_come = None;
         state.fault = None;
@@ -245,7 +252,7 @@ impl Disk {
                 segment.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
             }
         }
-        state.noted = state.note_to_come;
+        (state.noted, state.noted_too_early) = (state.note_to_come, 0);
         if !state.has_journal {
             let newest = state.archive.note_to_come.take();
             state.archive.make_durable(newest);
@@ -329,6 +336,7 @@ impl Segments for Mounted {
         let syncs_at_once = state.syncs_at_once;
         let found = &mut state.segments[segment as usize];
         found.seen[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        found.awaits_sync = true;
         if !syncs_at_once {
             found.unsynced.push((offset as usize, bytes.to_vec()));
             self.disk.1.notify_waiters();
@@ -336,7 +344,8 @@ impl Segments for Mounted {
         Ok(())
     }
 
-    fn sync(&self, _segment: u32) -> Result<(), Error> {
+    fn sync(&self, segment: u32) -> Result<(), Error> {
+        self.disk.state().segments[segment as usize].awaits_sync = false;
         Ok(())
     }
 
@@ -356,7 +365,11 @@ impl Segments for Mounted {
     }
 
     fn note(&self, sequence: u64) -> Result<(), Error> {
-        self.disk.state().note_to_come = sequence;
+        let state = &mut *self.disk.state();
+        state.note_to_come = sequence;
+        if state.segments.iter().any(|segment| segment.awaits_sync) {
+            state.noted_too_early = sequence;
+        }
         Ok(())
     }
 
