@@ -1,6 +1,6 @@
-//! Shuts an ext4 or XFS file system down as a power failure would: nothing more is written to its disk,
-//! not even the journal. No crate has a safe wrapper for this request. `faults/power_cut.rs` uses
-//! it.
+//! Shuts an ext4 or XFS file system down as a power failure would: nothing more is written to its
+//! disk, not even the journal. No crate has a safe wrapper for this request. `faults/power_cut.rs`
+//! uses it.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! File systems that are mounted for a fault and unmounted at its end, whatever happens: a small
-//! one in memory, or an ext4 or XFS in a file. They need the right to mount. Without it the error is a
-//! sentence that says so.
+//! one in memory, or an ext4 or XFS in a file. They need the right to mount. Without it the error
+//! is a sentence that says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

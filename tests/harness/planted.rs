@@ -5,9 +5,9 @@
 //! plants all bugs in the copy, and builds the simulation from the copy. The environment variable
 //! `CELERIAC_PLANTED_BUG` then says which of the bugs is to do its harm.
 //!
-//! Each bug breaks a promise of the checker, or keeps the broker from starting. If you add a bug, plant it at the one place where it
-//! would really happen. When the code of that place changes, change `before` and `after` with it:
-//! a test says which bug has lost its place.
+//! Each bug breaks a promise of the checker, or keeps the broker from starting. If you add a bug,
+//! plant it at the one place where it would really happen. When the code of that place changes,
+//! change `before` and `after` with it: a test says which bug has lost its place.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

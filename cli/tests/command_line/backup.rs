@@ -55,18 +55,18 @@ fn a_check_finds_damage_and_changes_nothing() {
     assert_eq!(broker.stop("TERM").code, Some(0));
     assert_eq!(run(&["check", path]).code, Some(0));
 
-    let database = folder.path().join("db");
-    let mut bytes = std::fs::read(&database).expect("a file");
+    let journal = folder.path().join("journal.0");
+    let mut bytes = std::fs::read(&journal).expect("a file");
     let at = bytes
         .windows(12)
         .position(|window| window == b"find me here")
         .expect("it is not compressed");
     bytes[at] ^= 1;
-    std::fs::write(&database, &bytes).expect("writable");
+    std::fs::write(&journal, &bytes).expect("writable");
     let damaged = run(&["check", path]);
     assert_eq!((damaged.code, damaged.stdout.as_str()), (Some(13), ""), "{damaged:?}");
     assert!(damaged.stderr.contains("is damaged"), "{damaged:?}");
-    assert!(std::fs::read(&database).expect("a file") == bytes, "a check changes nothing");
+    assert!(std::fs::read(&journal).expect("a file") == bytes, "a check changes nothing");
 
     let none = run(&["check", "/no/such/folder"]);
     assert_eq!(none.code, Some(17), "{none:?}");

@@ -106,8 +106,8 @@ async fn damage_one(originals: &[Original], run: u64, mut random: RandomSource) 
     (what, agree(outcome, checked))
 }
 
-/// Half of the damages hit the log: sled's file or a segment of the journal. Most of them hit a place
-/// that is not a hole in the file.
+/// Half of the damages hit the log: sled's file or a segment of the journal. Most of them hit a
+/// place that is not a hole in the file.
 fn draw(original: &Original, random: &mut RandomSource) -> (usize, Damage) {
     let holds_log = |name: &Path| {
         name == Path::new("db") || name.to_str().is_some_and(|name| name.starts_with("journal."))
