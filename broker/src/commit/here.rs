@@ -6,8 +6,8 @@
 //! long each of these commits takes, and tells the owner of the broker about one that does not end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::time::Duration;
 
 use celeriac_store::Error;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::error::RunError;
 /// A larger batch goes to the store's thread, so that the sessions go on meanwhile.
 const EFFECTS_MAX: usize = 32;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
-/// The watch looks so often while a commit may take its whole time.
+/// The watch looks so often within the longest time of a commit.
 const LOOKS_PER_TIMEOUT: u32 = 20;
 
 /// A committer that two threads use in turn. `None`: the store's thread has closed it.
@@ -32,13 +32,11 @@ pub(crate) struct Here {
     watch: Arc<Watch>,
 }
 
-/// Knows since when a commit is under way.
+/// Knows whether a commit is under way.
 #[derive(Debug)]
 struct Watch {
-    started: Instant,
-    /// Milliseconds after `started`, plus one. 0: no commit is under way.
-    since: AtomicU64,
-    timeout: Duration,
+    /// One more at the begin and at the end of each commit: odd while one is under way.
+    moments: AtomicU64,
     /// Cancelled when a commit takes longer than the timeout.
     overdue: CancellationToken,
 }
@@ -64,17 +62,9 @@ impl Here {
         timeout: Duration,
         overdue: CancellationToken,
     ) -> Result<Self, RunError> {
-        let (started, since) = (Instant::now(), AtomicU64::new(0));
-        let watch = Arc::new(Watch { started, since, timeout, overdue });
+        let watch = Arc::new(Watch { moments: AtomicU64::new(0), overdue });
         let watched = Arc::downgrade(&watch);
-        let look_every = timeout / LOOKS_PER_TIMEOUT;
-        let run = move || {
-            while let Some(watch) = watched.upgrade() {
-                watch.look();
-                drop(watch);
-                std::thread::sleep(look_every);
-            }
-        };
+        let run = move || look(&watched, timeout);
         std::thread::Builder::new().name("watch".into()).spawn(run).map_err(RunError::Thread)?;
         Ok(Self { committer, watch })
     }
@@ -107,22 +97,28 @@ impl Here {
 }
 
 impl Watch {
-    fn now(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64 + 1
-    }
-
     fn begin(&self) {
-        self.since.store(self.now(), Ordering::Relaxed);
+        self.moments.fetch_add(1, Ordering::Relaxed);
     }
 
     fn end(&self) {
-        self.since.store(0, Ordering::Relaxed);
+        self.moments.fetch_add(1, Ordering::Relaxed);
     }
+}
 
-    fn look(&self) {
-        let since = self.since.load(Ordering::Relaxed);
-        if since > 0 && u128::from(self.now().saturating_sub(since)) > self.timeout.as_millis() {
-            self.overdue.cancel();
+/// Looks at a watch from time to time, until it is gone or a commit is overdue.
+fn look(watched: &Weak<Watch>, timeout: Duration) {
+    let (mut latest, mut looks) = (0, 0);
+    while let Some(watch) = watched.upgrade() {
+        let moment = watch.moments.load(Ordering::Relaxed);
+        let is_under_way = moment % 2 == 1;
+        looks = if is_under_way && moment == latest { looks + 1 } else { 0 };
+        latest = moment;
+        if looks > LOOKS_PER_TIMEOUT {
+            watch.overdue.cancel();
+            return;
         }
+        drop(watch);
+        std::thread::sleep(timeout / LOOKS_PER_TIMEOUT);
     }
 }
