@@ -14,6 +14,7 @@ mod delivery;
 mod faults;
 mod full_answers;
 mod handshake;
+mod hanging_disk;
 mod interruptions;
 mod journal;
 mod lost_worker;

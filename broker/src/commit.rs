@@ -4,21 +4,26 @@
 //!
 //! The thread and the driver share two channels: batches go one way, and events come back that say
 //! "this batch is durable, the next one may come". A [`Committer`] does the work for a batch, step
-//! by step.
+//! by step. The driver commits a small batch itself while nothing else waits, see `here`.
 
 mod backup;
 mod committer;
 mod complete;
 mod connections;
+mod here;
 mod kept;
 
 use celeriac_machine::command::{ConnectionKey, Effect};
 use celeriac_store::{Error, Store};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "internals")]
 pub(crate) use self::committer::Committed;
 pub(crate) use self::committer::{CommitConfig, Committer};
+pub(crate) use self::here::Here;
+use self::here::{Turns, turn};
 use crate::error::RunError;
 use crate::send_queue::SendQueue;
 
@@ -57,6 +62,10 @@ pub(crate) struct Commits {
     /// at most one event.
     pub events: mpsc::UnboundedReceiver<CommitEvent>,
     pub disk_is_low: bool,
+    /// For batches that the driver commits itself. `None`: the driver hands over every batch.
+    pub here: Option<Here>,
+    /// Cancelled when a commit on the driver's thread does not end.
+    pub overdue: CancellationToken,
 }
 
 /// The committer's end of the channels.
@@ -73,26 +82,40 @@ pub(crate) fn over(mut store: Store, config: CommitConfig) -> (Committer, Commit
     let disk_is_low = store.disk_is_low();
     let (sender, batches) = mpsc::channel(1);
     let (events, receiver) = mpsc::unbounded_channel();
-    let commits = Commits { batches: sender, events: receiver, disk_is_low };
+    let overdue = CancellationToken::new();
+    let commits = Commits { batches: sender, events: receiver, disk_is_low, here: None, overdue };
     (Committer::new(store, config), commits, Batches { batches, events, disk_is_low })
 }
 
 /// Starts the store's thread. The thread ends when the sender of batches is dropped, or with the
 /// store's first error.
 pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunError> {
-    let (mut committer, commits, mut batches) = over(store, config);
+    let timeout = config.timeout;
+    let (committer, mut commits, mut batches) = over(store, config);
+    let committer = Turns::new(Some(committer).into());
+    // In a runtime of one thread, a disk that hangs would also stop whoever ends the broker.
+    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        let here = Here::new(committer.clone(), timeout, commits.overdue.clone())?;
+        commits.here = Some(here);
+    }
     let run = move || {
-        let outcome = run(&mut committer, &mut batches).and_then(|()| committer.close());
+        let outcome = run(&committer, &mut batches).and_then(|()| match turn(&committer).take() {
+            Some(committer) => committer.close(),
+            None => Ok(()),
+        });
         batches.end(outcome);
     };
     std::thread::Builder::new().name("store".into()).spawn(run).map_err(RunError::Thread)?;
     Ok(commits)
 }
 
-fn run(committer: &mut Committer, batches: &mut Batches) -> Result<(), Error> {
+fn run(committer: &Turns, batches: &mut Batches) -> Result<(), Error> {
+    let closed = "only the end of this thread closes it";
     loop {
         // A batch never waits for more than one step of the cleaning.
         while batches.is_idle() {
+            let mut turn = turn(committer);
+            let committer = turn.as_mut().expect(closed);
             let goes_on = committer.clean_in_passing()?;
             batches.note_disk(committer.disk_is_low());
             if !goes_on {
@@ -100,6 +123,8 @@ fn run(committer: &mut Committer, batches: &mut Batches) -> Result<(), Error> {
             }
         }
         let Some(batch) = batches.batches.blocking_recv() else { return Ok(()) };
+        let mut turn = turn(committer);
+        let committer = turn.as_mut().expect(closed);
         let committed = committer.commit(batch)?;
         batches.confirm(committer.disk_is_low());
         committer.answer(committed);

@@ -1,6 +1,6 @@
 //! The driver: the loop that owns the machine. The driver takes the waiting inputs, applies them,
-//! hands one batch to the store's thread as soon as the thread has finished the batch before, and
-//! sleeps until the next deadline.
+//! hands one batch to the store's thread as soon as the thread has finished the batch before, or
+//! commits a small one itself, and sleeps until the next deadline.
 //!
 //! The driver never waits for a session, and no batch waits for a timer: while one commit is under
 //! way, the next batch fills. A client whose request waits for the driver never counts as silent,
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::commit::{Batch, CommitEvent, Commits};
+use crate::commit::{Batch, CommitEvent, Commits, Here};
 use crate::error::RunError;
 use crate::room::Place;
 use crate::send_queue::SendQueue;
@@ -69,6 +69,7 @@ pub(crate) struct Driver {
     signs: mpsc::UnboundedReceiver<ConnectionKey>,
     batches: Option<mpsc::Sender<Batch>>,
     events: mpsc::UnboundedReceiver<CommitEvent>,
+    here: Option<Here>,
     batch: Batch,
     /// The committer's last report, which the machine has been told.
     disk_is_low: bool,
@@ -91,7 +92,7 @@ impl Driver {
         commits: Commits,
         commit_timeout: Duration,
     ) -> Self {
-        let Commits { batches, events, disk_is_low } = commits;
+        let Commits { batches, events, disk_is_low, here, .. } = commits;
         Self {
             machine,
             clock,
@@ -100,6 +101,7 @@ impl Driver {
             signs,
             batches: Some(batches),
             events,
+            here,
             batch: Batch::default(),
             disk_is_low,
             machine_knows_of_low_disk: false,
@@ -133,7 +135,7 @@ impl Driver {
                     if self.take() {
                         return self.finish().await;
                     }
-                    self.hand_over().await;
+                    self.commit().await?;
                 }
                 () = std::future::ready(()), if self.has_room() && !self.waiting.is_empty() => {
                     if self.take() {
@@ -257,11 +259,33 @@ impl Driver {
         }
     }
 
-    async fn hand_over(&mut self) {
-        self.is_to_look = false;
+    /// Commits the batch on this thread if it is small and nothing else waits. Otherwise hands it
+    /// over.
+    async fn commit(&mut self) -> Result<(), RunError> {
+        let waits = self.is_to_look || !self.waiting.is_empty() || !self.inputs.is_empty();
+        let batch = self.take_batch();
+        let batch = match &self.here {
+            Some(here) if !waits && Here::suits(&batch) => match here.commit(batch)? {
+                Ok(disk_is_low) => {
+                    self.disk_is_low = disk_is_low;
+                    return Ok(());
+                }
+                Err(batch) => batch,
+            },
+            _ => batch,
+        };
+        self.hand_over(batch).await;
+        Ok(())
+    }
+
+    fn take_batch(&mut self) -> Batch {
         // The next batch probably has about this size.
         let effects = Vec::with_capacity(self.batch.effects.len());
-        let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
+        std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() })
+    }
+
+    async fn hand_over(&mut self, batch: Batch) {
+        self.is_to_look = false;
         self.committing_since = Some(self.clock.now().mono);
         let batches = self.batches.as_ref().expect("only `finish` takes the sender");
         // When the thread has ended, its last event says why.
@@ -297,7 +321,8 @@ impl Driver {
                 return ended;
             }
         }
-        self.hand_over().await;
+        let batch = self.take_batch();
+        self.hand_over(batch).await;
         self.batches = None;
         loop {
             let event = self.events.recv().await;

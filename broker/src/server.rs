@@ -127,12 +127,15 @@ impl Broker {
             tasks = self.machine.tasks(),
             "the broker is ready"
         );
-        let (mut driver, shared) = self.start(places, Decoding::Apart, commit::start)?;
+        let Running { mut driver, shared, overdue } =
+            self.start(places, Decoding::Apart, commit::start)?;
+        let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
         let accept = accept(listener, shared.clone(), sessions.clone());
         tokio::select! {
             ended = &mut driver => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
+            () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
@@ -141,7 +144,10 @@ impl Broker {
         // from the driver, and then its client is not told why.
         let _ = inputs.send(Input::Command(Command::Shutdown)).await;
         shared.stop.cancel();
-        let result = driver.await.unwrap_or_else(|_| Err(RunError::panicked()));
+        let result = tokio::select! {
+            ended = driver => ended.unwrap_or_else(|_| Err(RunError::panicked())),
+            () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
+        };
         sessions.close();
         if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
             warn!("some connections did not take their last answers");
@@ -164,7 +170,10 @@ impl Broker {
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let Config { frame_bytes_max, result_bytes_max, .. } = config;
-        let commits = commit(store, CommitConfig { frame_bytes_max, result_bytes_max })?;
+        let commit_config =
+            CommitConfig { frame_bytes_max, result_bytes_max, timeout: commit_timeout };
+        let commits = commit(store, commit_config)?;
+        let overdue = commits.overdue.clone();
         let driver = Driver::new(machine, clock.clone(), receiver, heard, commits, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
@@ -180,7 +189,7 @@ impl Broker {
             stop: CancellationToken::new(),
             config,
         };
-        Ok((driver, Arc::new(shared)))
+        Ok(Running { driver, shared: Arc::new(shared), overdue })
     }
 }
 
@@ -196,8 +205,14 @@ async fn disk_failed() -> RunError {
     }
 }
 
-/// The driver, and the state that its sessions share.
-pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
+/// A broker that runs.
+pub(crate) struct Running {
+    pub driver: JoinHandle<Result<(), RunError>>,
+    /// The state that its sessions share.
+    pub shared: Arc<Shared>,
+    /// Cancelled when a commit on the driver's thread does not end.
+    pub overdue: CancellationToken,
+}
 
 fn store_config(config: &Config) -> StoreConfig {
     StoreConfig { disk_reserve_bytes: config.disk_reserve_bytes, ..StoreConfig::default() }

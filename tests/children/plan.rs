@@ -51,6 +51,8 @@ enum Harm {
     Short,
     /// A short write, and then errors: the written data is torn.
     Torn,
+    /// The call never returns, and none after it.
+    Hang,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,7 @@ fn parse(text: &str) -> Option<Plan> {
         "enospc-for-ever" => Harm::Enospc { for_ever: true },
         "short" => Harm::Short,
         "torn" => Harm::Torn,
+        "hang" => Harm::Hang,
         _ => return None,
     };
     let from_ready = match phase {
@@ -148,6 +151,9 @@ pub(crate) fn effect(call: Call) -> Effect {
         // The starter of this process waits for this line. If it is gone, nothing can be done.
         let _told =
             writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
+    }
+    while matches!(plan.harm, Harm::Hang) && seen >= plan.nth {
+        std::thread::park();
     }
     effect
 }

@@ -2,6 +2,8 @@
 //! only then sends the messages. The caller decides when: the store's thread as fast as it can, the
 //! simulation at moments that it chooses.
 
+use std::time::Duration;
+
 use celeriac_machine::command::{
     Answer, Code, ConnectionKey, DeliveryOutline, Effect, LostWorker, Message, Outlines, Refusal,
     RequestId, TaskOutline,
@@ -24,6 +26,8 @@ pub(crate) struct CommitConfig {
     pub frame_bytes_max: usize,
     /// The largest result that the broker accepts.
     pub result_bytes_max: usize,
+    /// A commit that takes longer means a broken disk.
+    pub timeout: Duration,
 }
 
 /// The state of the committing, see the head of this file.
@@ -56,6 +60,11 @@ impl Committer {
     /// Whether new tasks should be refused, because the disk is nearly full.
     pub(crate) fn disk_is_low(&mut self) -> bool {
         self.store.disk_is_low()
+    }
+
+    /// Whether the store's thread cleans the log between commits.
+    pub(crate) fn is_to_clean(&self) -> bool {
+        self.store.is_tight()
     }
 
     /// Cleans the log a little when the disk becomes low. Returns whether there is more to clean.
@@ -241,7 +250,7 @@ impl Committer {
         let Measured { mut message, bytes, memory } =
             self.completer().task(task, Room { is_behind: true, ..room })?;
         // The frame must still have room for the largest view that may be added at the end.
-        let CommitConfig { frame_bytes_max, result_bytes_max } = self.config;
+        let CommitConfig { frame_bytes_max, result_bytes_max, .. } = self.config;
         let largest = size::FRAME + size::VIEW_BYTES_MAX + result_bytes_max;
         let of_wait_max = frame_bytes_max.saturating_sub(largest).max(frame_bytes_max / 2);
         let Some(kept) = self.connections.kept(connection) else { return Ok(()) };

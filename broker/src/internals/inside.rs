@@ -2,6 +2,8 @@
 //! frames as bytes. Each of the four stages between them is a separate function, so that a profile
 //! can tell them apart.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use celeriac_machine::command::{Command, ConnectionKey, Now};
 use celeriac_machine::{Effects, Machine, MachineConfig};
@@ -52,6 +54,7 @@ impl Inside {
             CommitConfig {
                 frame_bytes_max: config.frame_bytes_max,
                 result_bytes_max: config.result_bytes_max,
+                timeout: Duration::from_millis(config.commit_timeout_ms),
             },
         );
         Self {

@@ -44,11 +44,12 @@ impl SimulatedBroker {
         let broker = server::open_with(config, |load| Store::over(medium, store, load))?;
         let mut committing = None;
         let places = Places { guests: GUESTS_MAX, connections: CONNECTIONS_MAX };
-        let (driver, shared) = broker.start(places, Decoding::Here, |store, config| {
-            let (committer, commits, batches) = commit::over(store, config);
-            committing = Some(SimulatedCommits { committer, batches });
-            Ok(commits)
-        })?;
+        let server::Running { driver, shared, .. } =
+            broker.start(places, Decoding::Here, |store, config| {
+                let (committer, commits, batches) = commit::over(store, config);
+                committing = Some(SimulatedCommits { committer, batches });
+                Ok(commits)
+            })?;
         let broker = Self { shared, driver, sessions: JoinSet::new(), latest: 0 };
         Ok((broker, committing.expect("the broker's start calls it")))
     }

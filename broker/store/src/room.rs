@@ -77,7 +77,7 @@ impl Store {
 
     /// Whether the disk is low or will be low soon. Cleaning only on a low disk would be too late
     /// for the next tasks.
-    pub(super) fn is_tight(&self) -> bool {
+    pub fn is_tight(&self) -> bool {
         self.outlook.room.is_some_and(|(_, room)| room.is_low(2 * self.config.disk_reserve_bytes))
     }
 
