@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use celeriac_proto::wire;
 use index::Index;
 
 pub use event::{Answer, ConnectionId, Entry, Event, Moment, Position, RequestItem};
@@ -166,6 +167,15 @@ impl History {
             _ => None,
         });
         ids.collect()
+    }
+
+    /// The latest delivery under this lease.
+    pub fn delivery(&self, lease: u64) -> Option<wire::Delivery> {
+        let written = self.0.written.lock().expect("no thread panics while it holds this lock");
+        written.entries.iter().rev().find_map(|entry| match &entry.event {
+            Event::Delivered(delivery) if delivery.lease == lease => Some((**delivery).clone()),
+            _ => None,
+        })
     }
 
     /// The number of entries.
