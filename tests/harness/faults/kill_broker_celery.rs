@@ -24,6 +24,8 @@ const KILLS_PER_ROUND: u64 = 15;
 const ENOUGH: u64 = 10;
 /// Workers of Celery, each with a pool of two processes.
 const WORKERS: usize = 2;
+/// So many findings are printed with what the history has about their ids.
+const SHOWN: usize = 5;
 /// The longest time in which one run of the broker may begin its share of the tasks. Celery waits
 /// some seconds before it connects again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,11 +99,22 @@ async fn round(
     if found.is_empty() {
         found.extend(edited::unnoticed(&history.entries(), &Promises::default(), &runs));
     }
+    show(&history, &found);
     *tally.counts.entry("calls of Celery").or_default() += told.calls;
     for (kind, count) in counts(&history, &runs) {
         *tally.counts.entry(kind).or_default() += count;
     }
     found
+}
+
+/// Prints what the history has about the first ids of which something is wrong.
+fn show(history: &History, found: &[String]) {
+    for sentence in found.iter().take(SHOWN) {
+        let about = sentence.strip_prefix("promise ").and_then(|rest| rest.split_once(": "));
+        let named = about.map_or(sentence.as_str(), |(_, rest)| rest);
+        let id = named.split(": ").next().unwrap_or(named);
+        eprintln!("{sentence}\n  {}", history.about(id).join("\n  "));
+    }
 }
 
 /// How often the load had what the rules are about.

@@ -5,7 +5,7 @@ mod build;
 
 use std::collections::BTreeMap;
 
-use celeriac_proto::wire::{self, ErrorCode, cancel_outcome, task_report};
+use celeriac_proto::wire::{self, ErrorCode, TaskState, cancel_outcome, task_report};
 
 use super::Promises;
 use super::clocks::Clocks;
@@ -168,9 +168,31 @@ impl Reported<'_> {
         matches!(self.what, task_report::Report::Release(release) if !release.lost)
     }
 
+    /// Whether the worker stored the end of a task that was revoked or had expired, in place of
+    /// running it.
+    fn is_end_without_a_run(&self) -> bool {
+        matches!(self.what, task_report::Report::Reject(_))
+            && self.answered.is_some_and(|(_, outcome)| outcome.state() == TaskState::Revoked)
+    }
+
+    /// Whether it follows from the report that the handler began.
+    pub(super) fn is_of_a_run(&self) -> bool {
+        !self.is_release() && !self.is_end_without_a_run()
+    }
+
     /// Whether the worker reported that the task never runs again.
     pub(super) fn is_settle(&self) -> bool {
         matches!(self.what, task_report::Report::Settle(_))
+    }
+
+    /// Whether a run that asked for a later one told of that one while it waited: an outcome RETRY
+    /// counts under the earlier lease.
+    pub(super) fn is_of_the_waiting_run(&self) -> bool {
+        let waits = |state: TaskState| {
+            matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Retry)
+        };
+        matches!(self.what, task_report::Report::Progress(progress) if progress.state == "RETRY")
+            && self.answered.is_some_and(|(_, outcome)| waits(outcome.state()))
     }
 
     /// Whether the worker handed the task back and said that the handler has not begun, whatever it
@@ -191,7 +213,7 @@ impl Lease<'_> {
         if self.is_announcement() {
             return None;
         }
-        self.reports.iter().filter(|report| !report.is_release()).map(|report| report.asked).min()
+        self.reports.iter().filter(|report| report.is_of_a_run()).map(|report| report.asked).min()
     }
 
     /// Whether the worker handed the task back without having begun it.

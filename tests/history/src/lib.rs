@@ -178,6 +178,28 @@ impl History {
         })
     }
 
+    /// The entries that name this id, and the answers to them, as lines for the eyes of whoever
+    /// looks for the cause of a broken promise.
+    pub fn about(&self, id: &str) -> Vec<String> {
+        let written = self.0.written.lock().expect("no thread panics while it holds this lock");
+        let mut named = BTreeSet::new();
+        let mut lines = Vec::new();
+        for (position, entry) in written.entries.iter().enumerate() {
+            let text = format!("{:?}", entry.event);
+            let answers = match &entry.event {
+                Event::Answered { item, .. } | Event::Refused { item, .. } => named.contains(item),
+                Event::BrokerDown | Event::BrokerUp | Event::Settled => true,
+                _ => false,
+            };
+            if answers || text.contains(id) {
+                named.insert(position);
+                let (at, connection) = (entry.at.mono_ms, entry.connection);
+                lines.push(format!("{position} at {at} ms, connection {connection}: {text}"));
+            }
+        }
+        lines
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.0.written.lock().expect("no thread panics while it holds this lock").entries.len()

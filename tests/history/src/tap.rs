@@ -214,7 +214,10 @@ fn put_as_report(outcome: &wire::TaskOutcome) -> RequestItem {
         }
         "FAILURE" => Report::Fail(wire::Fail { error, r#final: true, ..wire::Fail::default() }),
         "REVOKED" => Report::Reject(wire::Reject { error }),
-        _ => Report::Progress(wire::ProgressReport::default()),
+        state => {
+            let (state, meta) = (state.to_owned(), outcome.body.clone());
+            Report::Progress(wire::ProgressReport { state, meta })
+        }
     };
     let (id, lease) = (outcome.id.clone(), outcome.lease);
     RequestItem::Report(Box::new(wire::TaskReport { id, lease, report: Some(report) }))

@@ -127,6 +127,12 @@ impl Script {
         self.answer(report, Answer::Report(wire::ReportOutcome { code: code.into(), state: 0 }));
     }
 
+    /// Accepted, with the state of the task after it.
+    fn reported_as(&mut self, report: Position, state: TaskState) {
+        let outcome = wire::ReportOutcome { code: 0, state: state.into() };
+        self.answer(report, Answer::Report(outcome));
+    }
+
     /// Reported and accepted.
     fn accepted(
         &mut self,

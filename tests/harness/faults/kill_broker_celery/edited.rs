@@ -28,9 +28,9 @@ pub(super) fn unnoticed(entries: &[Entry], promises: &Promises, runs: &Runs) -> 
     let mut missed = Vec::new();
     for (what, promise, edit) in EDITS {
         let mut edited = entries.to_vec();
-        if edit(&mut edited).is_ok()
-            && !broken_promises(&edited, promises).iter().any(|broken| broken.promise == promise)
-        {
+        if edit(&mut edited).is_err() {
+            missed.push(format!("the load had nothing from which to make {what}"));
+        } else if !broken_promises(&edited, promises).iter().any(|one| one.promise == promise) {
             missed.push(format!("the checker does not notice {what}"));
         }
     }

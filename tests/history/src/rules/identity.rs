@@ -174,7 +174,10 @@ fn the_older_generation_is_over(
                 format!("{id}: generation {generation} was given although there was a newer one"),
             );
         }
-        let counted = lease.reports.iter().filter(|report| report.accepted().is_some());
+        let counted = lease
+            .reports
+            .iter()
+            .filter(|report| report.accepted().is_some() && !report.is_of_the_waiting_run());
         if counted.into_iter().any(|report| is_over(generation, report.asked)) {
             broken.add(7, format!("{id}: a report on generation {generation} counted although there was a newer one"));
         }

@@ -223,6 +223,12 @@ fn a_submit_that_comes_again_is_joined_by_its_key() {
     }
 }
 
+/// What Celery stores for a run that asked for the next one.
+fn retry_of_the_next() -> Report {
+    let state = "RETRY".to_owned();
+    Report::Progress(wire::ProgressReport { state, ..wire::ProgressReport::default() })
+}
+
 #[test]
 fn a_run_that_was_superseded_counts_no_more() {
     let mut script = Script::new();
@@ -237,6 +243,12 @@ fn a_run_that_was_superseded_counts_no_more() {
     shown.breaks(7, "generation 1 was shown");
     let late = script.report(WORKER, "a", 1, complete("result"));
     script.reported(late, ErrorCode::StaleLease);
+    let told = script.report(WORKER, "a", 1, retry_of_the_next());
+    script.reported_as(told, TaskState::Retry);
+    let mut while_it_runs = script.clone();
+    let told = while_it_runs.report(WORKER, "a", 1, retry_of_the_next());
+    while_it_runs.reported_as(told, TaskState::Started);
+    while_it_runs.breaks(7, "a report on generation 1 counted");
     let joined = script.submit(keyed(wire::OnConflict::Supersede, "j"));
     script.told(joined, Kind::Joined, 2);
     script.is_good();

@@ -251,6 +251,18 @@ fn a_lease_that_was_taken_back_may_be_released_after_the_revocation() {
 }
 
 #[test]
+fn a_worker_that_stores_the_end_of_a_revoked_task_has_not_begun_it() {
+    let mut script = revoked();
+    script.deliver(WORKER, "a", 1).read("a", TaskState::Revoked);
+    let stored = script.report(WORKER, "a", 1, Report::Reject(wire::Reject { error: None }));
+    let mut ran = script.clone();
+    script.reported_as(stored, TaskState::Revoked);
+    script.is_good();
+    ran.reported_as(stored, TaskState::Failure);
+    ran.breaks(10, "counted after it was revoked");
+}
+
+#[test]
 fn a_revoked_task_that_becomes_a_success_is_found() {
     let mut script = Script::new();
     script.created(task("a")).deliver(WORKER, "a", 1);
