@@ -249,6 +249,14 @@ fn a_run_that_was_superseded_counts_no_more() {
     let told = while_it_runs.report(WORKER, "a", 1, retry_of_the_next());
     while_it_runs.reported_as(told, TaskState::Started);
     while_it_runs.breaks(7, "a report on generation 1 counted");
+    // The first run may be so late that the second has asked for a third.
+    let mut later = script.clone();
+    later.deliver_as(OTHER, wire::Delivery { generation: 2, ..delivery("a", 2) });
+    let third = later.submit(keyed(wire::OnConflict::Supersede, "l"));
+    later.told(third, Kind::NewGeneration, 3);
+    let told = later.report(WORKER, "a", 1, retry_of_the_next());
+    later.reported_as(told, TaskState::Scheduled);
+    later.is_good();
     let joined = script.submit(keyed(wire::OnConflict::Supersede, "j"));
     script.told(joined, Kind::Joined, 2);
     script.is_good();
