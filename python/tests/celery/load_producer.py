@@ -1,6 +1,7 @@
 """Publishes tasks of `load_subject.py` of all kinds until its input has the line `stop`. Then it
 looks at every result as a program that uses Celery does, and prints one line of JSON: how many
-tasks it has published of each kind, and in a sentence each what was not as it should be.
+calls of each kind it has made, which ids it has called twice, and in a sentence each what was not
+as it should be.
 
     python load_producer.py SEED
 """
@@ -47,6 +48,7 @@ class Producer(threading.Thread):
         self.prefix, self.random = name, random.Random(seed)
         self.stopped = threading.Event()
         self.published: Counter[str] = Counter()
+        self.twice: list[str] = []
         self.wrong: list[str] = []
         self.expected: dict[str, tuple[tuple[str, ...], object]] = {}
         self.kinds = [name for name in dir(self) if name.startswith("send_")]
@@ -118,6 +120,7 @@ class Producer(threading.Thread):
             self.expect(member.id, number + each)
 
     def send_beside(self, task_id, number) -> None:
+        self.twice.append(task_id)
         for _ in range(2):
             late.apply_async((number,), task_id=task_id)
         self.expect(task_id, number)
@@ -180,7 +183,8 @@ def main() -> None:
     for producer in producers:
         producer.look(until)
     wrong = [sentence for producer in producers for sentence in producer.wrong]
-    print(json.dumps({"published": published, "wrong": wrong}), flush=True)
+    twice = [task_id for producer in producers for task_id in producer.twice]
+    print(json.dumps({"published": published, "twice": twice, "wrong": wrong}), flush=True)
 
 
 if __name__ == "__main__":

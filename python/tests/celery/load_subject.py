@@ -1,7 +1,8 @@
 """The app of the load under which a broker is killed. Each run says that it begins.
 
-`CELERIAC_TEST_RUNS` is the address that hears of each run: the id and the lease of the run, in one
-line. The run goes on when the answer is there, so that what hears of it knows the order.
+`CELERIAC_TEST_RUNS` is the address that hears of each run, in one line: the id and the lease that
+the broker gave it, and the id, the name and the retries that Celery knows. The run goes on when the
+answer is there, so that what hears of it knows the order.
 """
 
 import json
@@ -39,7 +40,9 @@ def tell(task, **_):
     if getattr(heard, "pid", None) != os.getpid():
         host, _, port = os.environ["CELERIAC_TEST_RUNS"].rpartition(":")
         heard.pid, heard.line = os.getpid(), socket.create_connection((host, int(port)))
-    heard.line.sendall(json.dumps(task.request.properties[RUN]).encode() + b"\n")
+    request = task.request
+    run = [*request.properties[RUN], request.id, task.name, request.retries]
+    heard.line.sendall(json.dumps(run).encode() + b"\n")
     assert heard.line.recv(1) == b"\n"
 
 

@@ -1,6 +1,7 @@
 //! The processes of an application of Celery: workers and a producer, in Python. They end when
 //! their input does, so that none is left over when this program is killed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -83,13 +84,16 @@ fn workspace() -> &'static Path {
 pub(super) struct Told {
     /// How many tasks, chains, groups and chords it published.
     pub(super) calls: u64,
+    /// The ids that it called twice, each.
+    pub(super) twice: BTreeSet<String>,
     /// What was not as it should be. Each is a sentence.
     pub(super) wrong: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Line {
-    published: std::collections::BTreeMap<String, u64>,
+    published: BTreeMap<String, u64>,
+    twice: BTreeSet<String>,
     wrong: Vec<String>,
 }
 
@@ -138,7 +142,10 @@ impl Application {
     /// Tells the producer to publish no more, and waits until it has looked at every result.
     pub(super) async fn finish(&mut self) -> Told {
         match timeout(FINISH, self.ask_the_producer()).await {
-            Ok(Ok(line)) => Told { calls: line.published.values().sum(), wrong: line.wrong },
+            Ok(Ok(line)) => {
+                let calls = line.published.values().sum();
+                Told { calls, twice: line.twice, wrong: line.wrong }
+            }
             Ok(Err(reason)) => self.failed(&format!("the producer failed: {reason}")),
             Err(_) => self.failed(&format!("the producer did not finish within {FINISH:?}")),
         }

@@ -2,6 +2,8 @@
 //! history are edited, so that each shows a fault which a broker or a drop-in could have, and each
 //! must be found.
 
+use std::collections::BTreeSet;
+
 use celeriac_history::{Answer, Entry, Event, Promises, RequestItem, broken_promises};
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{ErrorCode, TaskState};
@@ -24,7 +26,12 @@ const EDITS: [(&str, u8, Edit); 5] = [
 ];
 
 /// A sentence for each fault that the verdict would miss.
-pub(super) fn unnoticed(entries: &[Entry], promises: &Promises, runs: &Runs) -> Vec<String> {
+pub(super) fn unnoticed(
+    entries: &[Entry],
+    promises: &Promises,
+    runs: &Runs,
+    twice: &BTreeSet<String>,
+) -> Vec<String> {
     let mut missed = Vec::new();
     for (what, promise, edit) in EDITS {
         let mut edited = entries.to_vec();
@@ -35,10 +42,12 @@ pub(super) fn unnoticed(entries: &[Entry], promises: &Promises, runs: &Runs) -> 
         }
     }
     let mut all = runs.all();
-    if let Some(run) = all.iter().find(|run| run.generation.is_some()).cloned() {
-        all.push(Run { lease: run.lease + 1, ..run });
-        if runs::judge(&all, entries).is_empty() {
-            missed.push("the judge of runs does not notice a second run".to_owned());
+    if let Some(run) = all.first().cloned() {
+        // A call may be one of two, so it is made three.
+        let again = |more| Run { lease: run.lease + more, ..run.clone() };
+        all.extend([again(1), again(2)]);
+        if runs::judge(&all, entries, twice).is_empty() {
+            missed.push("the judge of runs does not notice more runs than calls".to_owned());
         }
     }
     missed

@@ -13,14 +13,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-/// One run: of this generation of an id, under this lease. A run under a lease that no worker was
-/// given has no generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One run, as it says it.
+#[derive(Debug, Clone)]
 pub(super) struct Run {
+    /// The id and the lease that the broker gave it.
     pub(super) id: String,
     pub(super) lease: u64,
-    pub(super) generation: Option<u32>,
+    pub(super) call: Call,
+    /// Whether a worker was given this lease.
+    pub(super) is_known: bool,
 }
+
+/// What Celery runs once for each time that it is called: an id, the name of a task, and how many
+/// retries came before.
+pub(super) type Call = (String, String, u64);
 
 /// All runs so far.
 #[derive(Debug)]
@@ -74,9 +80,9 @@ impl Runs {
         true
     }
 
-    /// What is wrong with the runs of a history whose end was read.
-    pub(super) fn verdict(&self) -> Vec<String> {
-        judge(&self.all(), &self.history.entries())
+    /// What is wrong with the runs of a history whose end was read. These ids were called twice.
+    pub(super) fn verdict(&self, twice: &BTreeSet<String>) -> Vec<String> {
+        judge(&self.all(), &self.history.entries(), twice)
     }
 }
 
@@ -92,10 +98,10 @@ async fn hear(mut stream: TcpStream, history: History, heard: Arc<Mutex<Vec<Run>
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let (id, lease): (String, u64) =
-            serde_json::from_str(&line).expect("a run says its id and its lease");
+        let (id, lease, called, name, retries): (String, u64, String, String, u64) =
+            serde_json::from_str(&line).expect("a run says what it is");
         let delivery = history.delivery(lease).filter(|delivery| delivery.id == id);
-        let generation = delivery.as_ref().map(|delivery| delivery.generation);
+        let is_known = delivery.is_some();
         if let Some(delivery) = delivery {
             history.note(Event::Began {
                 id: id.clone(),
@@ -105,45 +111,47 @@ async fn hear(mut stream: TcpStream, history: History, heard: Arc<Mutex<Vec<Run>
                 attempt: delivery.attempt,
             });
         }
-        let run = Run { id, lease, generation };
+        let run = Run { id, lease, call: (called, name, retries), is_known };
         heard.lock().expect("no thread panics while it holds this lock").push(run);
         // A process that is gone needs no answer.
         let _ = write.write_all(b"\n").await;
     }
 }
 
-/// No worker was lost, so each generation of an id runs at most once, and once if it succeeded.
-pub(super) fn judge(runs: &[Run], entries: &[Entry]) -> Vec<String> {
+/// No worker was lost, so each call runs at most once, and once if it succeeded.
+pub(super) fn judge(runs: &[Run], entries: &[Entry], twice: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut leases: BTreeMap<(&str, u32), Vec<u64>> = BTreeMap::new();
+    let mut leases: BTreeMap<&Call, Vec<u64>> = BTreeMap::new();
     for run in runs {
-        match run.generation {
-            Some(generation) => leases.entry((&run.id, generation)).or_default().push(run.lease),
-            None => wrong
-                .push(format!("{}: ran under lease {}, which no worker had", run.id, run.lease)),
+        leases.entry(&run.call).or_default().push(run.lease);
+        if !run.is_known {
+            let Run { id, lease, .. } = run;
+            wrong.push(format!("{id}: ran under lease {lease}, which no worker had"));
         }
     }
-    for ((id, generation), leases) in leases.iter().filter(|(_, leases)| leases.len() > 1) {
-        let times = leases.len();
-        wrong.push(format!(
-            "{id}: generation {generation} ran {times} times, under the leases {leases:?}"
-        ));
+    for ((id, name, retries), leases) in leases {
+        let (times, calls) = (leases.len(), 1 + usize::from(twice.contains(id)));
+        if times > calls {
+            wrong.push(format!(
+                "{id}: {name} ran {times} times after {retries} retries, and was called {calls} \
+                 times; its leases are {leases:?}"
+            ));
+        }
     }
-    let succeeded: BTreeSet<(&str, u32)> = entries.iter().filter_map(success).collect();
-    let never = succeeded.into_iter().filter(|run| !leases.contains_key(run));
-    wrong.extend(never.map(|(id, generation)| {
-        format!("{id}: generation {generation} is SUCCESS, and never ran")
-    }));
+    let ran: BTreeSet<&str> = runs.iter().map(|run| &*run.id).collect();
+    let succeeded: BTreeSet<&str> = entries.iter().filter_map(success).collect();
+    let never = succeeded.difference(&ran);
+    wrong.extend(never.map(|id| format!("{id}: is SUCCESS, and never ran")));
     wrong
 }
 
-/// The id and the generation that a client was shown as successful.
-fn success(entry: &Entry) -> Option<(&str, u32)> {
+/// The id of a task that a client was shown as successful. What never was a task had no delivery.
+fn success(entry: &Entry) -> Option<&str> {
     match &entry.event {
         Event::Answered { answer: Answer::Read(info), .. }
             if info.state() == TaskState::Success && info.deliveries > 0 =>
         {
-            Some((&info.id, info.generation))
+            Some(&info.id)
         }
         _ => None,
     }
