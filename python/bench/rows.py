@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(1, str(HERE.parent / "src"))
 
 import native  # noqa: E402
-from figures import Figure, median_of  # noqa: E402
+from figures import Figure, middle_of  # noqa: E402
 from servers import celeriac_server  # noqa: E402
 
 TITLES = {
@@ -32,6 +32,7 @@ TITLES = {
     "lifecycle": "batches and a worker with 2 processes",
     "roundtrip": "delay().get()",
 }
+FROM_FULL_QUEUE = ("prefork", "threads")
 NATIVE = "Python client and worker"
 DURABLE = "fdatasync before each confirmation"
 
@@ -46,8 +47,8 @@ class Report:
         self.failed: list[dict[str, str]] = []
 
     def add(self, system: str, version: str, durability: str, workload: str, found: list[Figure]):
-        medians = median_of(found)
-        is_rate = medians.p50_ms is None
+        middle = middle_of(found)
+        is_rate = middle.p50_ms is None
         self.rows.append(
             {
                 "system": system,
@@ -55,13 +56,13 @@ class Report:
                 "durability": durability,
                 "workload": TITLES[workload],
                 "rounds": len(found),
-                "per_second": medians.rate if is_rate else None,
-                "p50_ms": medians.p50_ms,
-                "client_cpu_us_per_task": medians.client_us,
-                "cpu_us_per_task": medians.server_us,
+                "per_second": middle.rate if is_rate else None,
+                "p50_ms": middle.p50_ms,
+                "client_cpu_us_per_task": middle.client_us,
+                "cpu_us_per_task": middle.server_us,
             }
         )
-        figure = f"{medians.rate:,.0f}/s" if is_rate else f"{medians.p50_ms:.2f} ms"
+        figure = f"{middle.rate:,.0f}/s" if is_rate else f"{middle.p50_ms:.2f} ms"
         print(f"python   {TITLES[workload]:<38} {system}, {durability}: {figure}", file=sys.stderr)
 
     def fail(self, system: str, workload: str, error: BaseException) -> None:
@@ -77,13 +78,14 @@ class Report:
 
 
 def measure_native(report: Report, rounds: int, scale: float) -> None:
-    version = f"Python {platform.python_version()}"
+    version = platform.python_version()
     with celeriac_server() as server:
         for workload, (count, opened) in native.WORKLOADS.items():
             try:
                 with opened(server) as work:
                     tasks = max(int(count * scale) // 100 * 100, 100)
-                    found = [work(tasks) for _ in range(rounds)]
+                    turns = rounds * (1 if workload in FROM_FULL_QUEUE else 5)
+                    found = [work(tasks) for _ in range(turns)]
             except Exception as error:
                 report.fail(NATIVE, workload, error)
             else:

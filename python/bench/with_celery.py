@@ -10,8 +10,8 @@ with 200 bytes.
 
 `us` is the processor time (user and system) for each task: of the process that submits, or of all
 processes of the worker, or of both where both are at work. `server` is that of the server. Every
-figure is the median of its turns, and a ratio is the median of the ratios of turns that followed
-each other: only those mean something.
+rate is the median of its turns, and every processor time their mean. A ratio is the median of the
+ratios of turns that followed each other: only those mean something.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 for path in (HERE / "celery_subject", HERE.parent / "src"):
     sys.path.insert(1, str(path))
 
-from figures import Figure, measured, median_of, timed  # noqa: E402
+from figures import Figure, measured, middle_of, timed  # noqa: E402
 from leash import running  # noqa: E402
 from processor import processor_seconds  # noqa: E402
 from servers import Missing, Server, celeriac_server, rabbitmq_server, redis_server  # noqa: E402
@@ -228,12 +228,12 @@ def show(workload: str, found: dict[str, list[Figure]]) -> None:
     print(f"\n{workload}")
     ours = found.get("celeriac", [])
     for name, figures in found.items():
-        medians = median_of(figures)
-        if medians.p50_ms is None:
-            line = f"  {name:16} {medians.rate:9,.0f} a second"
+        middle = middle_of(figures)
+        if middle.p50_ms is None:
+            line = f"  {name:16} {middle.rate:9,.0f} a second"
         else:
-            line = f"  {name:16} {medians.p50_ms:9,.2f} ms p50  "
-        line += f" {medians.client_us:7,.0f} us  server {medians.server_us:6,.0f} us"
+            line = f"  {name:16} {middle.p50_ms:9,.2f} ms p50  "
+        line += f" {middle.client_us:7,.0f} us  server {middle.server_us:6,.0f} us"
         if ours and figures is not ours:
             pairs = list(zip(ours, figures, strict=True))
             rate = statistics.median(own.rate / other.rate for own, other in pairs)

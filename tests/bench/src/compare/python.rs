@@ -121,7 +121,7 @@ fn take(output: &Path, known: &[String], report: &mut Report) -> Result<()> {
     if news { report.write() } else { Ok(()) }
 }
 
-/// The rows as a table, with the factor by which Celery on Celeriac is faster than Celery elsewhere.
+/// The rows as a table, with the factor by which Celery on Celeriac is faster than on others.
 pub(crate) fn table(rows: &[PythonRow]) -> String {
     let mut text = String::from(
         "## Python\n\nOne process submits tasks with 200 bytes that do nothing, and a worker runs them; `client` is the processor time of whichever of the two works. In brackets: how many times faster Celery on Celeriac is.\n\n\
