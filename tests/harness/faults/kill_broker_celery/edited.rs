@@ -4,17 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use celeriac_history::{Answer, Entry, Event, Promises, RequestItem, broken_promises};
+use celeriac_history::{
+    Answer, ConnectionId, Entry, Event, Promises, RequestItem, broken_promises,
+};
 use celeriac_proto::wire::task_report::Report;
-use celeriac_proto::wire::{ErrorCode, TaskState};
+use celeriac_proto::wire::{ErrorCode, TaskInfo, TaskState};
 
 use super::runs::{self, Run, Runs};
 
-/// The copy has nothing to edit: the load had no such event.
-struct NothingToEdit;
-
-/// Edits entries so that they show a fault.
-type Edit = fn(&mut Vec<Entry>) -> Result<(), NothingToEdit>;
+/// A copy of the entries that shows a fault. None when there is nothing from which to make it.
+type Edit = fn(&[Entry]) -> Option<Vec<Entry>>;
 
 /// What the edit shows, the promise that it breaks, and the edit.
 const EDITS: [(&str, u8, Edit); 5] = [
@@ -34,11 +33,14 @@ pub(super) fn unnoticed(
 ) -> Vec<String> {
     let mut missed = Vec::new();
     for (what, promise, edit) in EDITS {
-        let mut edited = entries.to_vec();
-        if edit(&mut edited).is_err() {
-            missed.push(format!("the load had nothing from which to make {what}"));
-        } else if !broken_promises(&edited, promises).iter().any(|one| one.promise == promise) {
-            missed.push(format!("the checker does not notice {what}"));
+        match edit(entries) {
+            None => missed.push(format!("the load had nothing from which to make {what}")),
+            Some(edited) => {
+                let broken = broken_promises(&edited, promises);
+                if !broken.iter().any(|one| one.promise == promise) {
+                    missed.push(format!("the checker does not notice {what}"));
+                }
+            }
         }
     }
     let mut all = runs.all();
@@ -53,38 +55,42 @@ pub(super) fn unnoticed(
     missed
 }
 
-/// The last look at a task that succeeded.
-fn last_success(entries: &mut [Entry]) -> Result<&mut Entry, NothingToEdit> {
-    let is_one = |entry: &&mut Entry| match &entry.event {
-        Event::Answered { answer: Answer::Read(info), .. } => {
-            info.state() == TaskState::Success && info.deliveries > 0 && !info.result.is_empty()
-        }
-        _ => false,
+/// The entries with another last look at a task that succeeded.
+fn with_last_success(entries: &[Entry], change: fn(&mut TaskInfo)) -> Option<Vec<Entry>> {
+    let mut edited = entries.to_vec();
+    let looks = edited.iter_mut().rev().filter_map(|entry| match &mut entry.event {
+        Event::Answered { answer: Answer::Read(info), .. } => Some(info),
+        _ => None,
+    });
+    let is_one = |info: &&mut Box<TaskInfo>| {
+        info.state() == TaskState::Success && info.deliveries > 0 && !info.result.is_empty()
     };
-    entries.iter_mut().rev().find(is_one).ok_or(NothingToEdit)
+    change(looks.into_iter().find(is_one)?);
+    Some(edited)
 }
 
-fn forget_an_end(entries: &mut Vec<Entry>) -> Result<(), NothingToEdit> {
-    if let Event::Answered { answer: Answer::Read(info), .. } = &mut last_success(entries)?.event {
-        info.set_state(TaskState::Leased);
-    }
-    Ok(())
+/// The entries, and more of them at the end.
+fn with_more(entries: &[Entry], more: Vec<(ConnectionId, Event)>) -> Option<Vec<Entry>> {
+    let at = entries.last()?.at;
+    let more = more.into_iter().map(|(connection, event)| Entry { at, connection, event });
+    Some(entries.iter().cloned().chain(more).collect())
 }
 
-fn change_a_result(entries: &mut Vec<Entry>) -> Result<(), NothingToEdit> {
-    if let Event::Answered { answer: Answer::Read(info), .. } = &mut last_success(entries)?.event {
+fn forget_an_end(entries: &[Entry]) -> Option<Vec<Entry>> {
+    with_last_success(entries, |info| info.set_state(TaskState::Leased))
+}
+
+fn change_a_result(entries: &[Entry]) -> Option<Vec<Entry>> {
+    with_last_success(entries, |info| {
         let mut bytes = info.result.to_vec();
         bytes[0] ^= 1;
         info.result = bytes.into();
-    }
-    Ok(())
+    })
 }
 
-fn begin_twice(entries: &mut Vec<Entry>) -> Result<(), NothingToEdit> {
-    let began = entries.iter().find(|entry| matches!(entry.event, Event::Began { .. }));
-    let again = Entry { at: last_moment(entries), ..began.ok_or(NothingToEdit)?.clone() };
-    entries.push(again);
-    Ok(())
+fn begin_twice(entries: &[Entry]) -> Option<Vec<Entry>> {
+    let began = entries.iter().find(|entry| matches!(entry.event, Event::Began { .. }))?;
+    with_more(entries, vec![(began.connection, began.event.clone())])
 }
 
 /// The lease whose completion was the first to be confirmed.
@@ -107,36 +113,32 @@ fn completed_lease(entries: &[Entry]) -> Option<u64> {
 }
 
 /// The broker does not know the end any more, and hands the task out under a new lease.
-fn deliver_again(entries: &mut Vec<Entry>) -> Result<(), NothingToEdit> {
-    let completed = completed_lease(entries).ok_or(NothingToEdit)?;
-    let deliveries = entries.iter().filter_map(|entry| match &entry.event {
-        Event::Delivered(delivery) => Some((entry.connection, delivery)),
-        _ => None,
-    });
-    let highest = deliveries.clone().map(|(_, delivery)| delivery.lease).max().unwrap_or(0);
-    let found = deliveries.into_iter().find(|(_, delivery)| delivery.lease == completed);
-    let (connection, delivery) = found.ok_or(NothingToEdit)?;
+fn deliver_again(entries: &[Entry]) -> Option<Vec<Entry>> {
+    let completed = completed_lease(entries)?;
+    let deliveries = || {
+        entries.iter().filter_map(|entry| match &entry.event {
+            Event::Delivered(delivery) => Some((entry.connection, delivery)),
+            _ => None,
+        })
+    };
+    let highest = deliveries().map(|(_, delivery)| delivery.lease).max()?;
+    let (connection, delivery) = deliveries().find(|(_, one)| one.lease == completed)?;
     let mut again = delivery.clone();
     (again.lease, again.redelivered) = (highest + 1, true);
     again.deliveries += 1;
-    let at = last_moment(entries);
-    entries.push(Entry { at, connection, event: Event::Delivered(again) });
-    Ok(())
+    with_more(entries, vec![(connection, Event::Delivered(again))])
 }
 
-fn give_a_chord_twice(entries: &mut Vec<Entry>) -> Result<(), NothingToEdit> {
-    let is_given = |entry: &&Entry| matches!(&entry.event, Event::Answered { answer: Answer::Chord(reply), .. } if reply.lease > 0);
-    let given = entries.iter().find(is_given).ok_or(NothingToEdit)?.clone();
-    let Event::Answered { item, answer } = given.event else { return Err(NothingToEdit) };
+fn give_a_chord_twice(entries: &[Entry]) -> Option<Vec<Entry>> {
+    let (item, answer) = entries.iter().find_map(|entry| match &entry.event {
+        Event::Answered { item, answer: answer @ Answer::Chord(reply) } if reply.lease > 0 => {
+            Some((*item, answer.clone()))
+        }
+        _ => None,
+    })?;
     // A caller of its own asks the same and gets the same lease.
-    let connection = entries.iter().map(|entry| entry.connection).max().unwrap_or(0) + 1;
-    let (at, event) = (last_moment(entries), entries[item].event.clone());
-    let item = entries.len();
-    entries.push(Entry { at, connection, event });
-    entries.push(Entry { at, connection, event: Event::Answered { item, answer } });
-    Ok(())
-}
-
-fn last_moment(entries: &[Entry]) -> celeriac_history::Moment {
-    entries.last().map(|entry| entry.at).unwrap_or_default()
+    let caller = entries.iter().map(|entry| entry.connection).max()? + 1;
+    let asked = (caller, entries[item].event.clone());
+    let answered = (caller, Event::Answered { item: entries.len(), answer });
+    with_more(entries, vec![asked, answered])
 }
