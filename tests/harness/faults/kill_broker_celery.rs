@@ -1,7 +1,8 @@
-//! kill -9 of the broker under an application of Celery. Its producers and its workers with their
-//! pools of processes talk to the broker through a recording proxy, and the history is judged like
-//! every other. What a history cannot show is judged beside it: which runs began, and what a
-//! program that uses Celery reads in the end. The application is `python/tests/celery/load_*.py`.
+//! kill -9 of the broker under an application of Celery. Its producers and its workers, with pools
+//! of processes and of threads, talk to the broker through a recording proxy, and the history is
+//! judged like every other. What a history cannot show is judged beside it: which runs began, and
+//! what a program that uses Celery reads in the end. The application is
+//! `python/tests/celery/load_*.py`.
 
 mod application;
 mod edited;
@@ -22,7 +23,7 @@ use crate::{RandomSource, RecordingProxy, Setup, TrafficRun};
 const KILLS_PER_ROUND: u64 = 15;
 /// With so many kills the traffic should show everything that the rules are about.
 const ENOUGH: u64 = 10;
-/// Workers of Celery, each with a pool of two processes.
+/// Workers of Celery.
 const WORKERS: usize = 2;
 /// So many findings are printed with what the history has about their ids.
 const SHOWN: usize = 5;

@@ -13,6 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+/// The pools of the workers, in turn. Each has two processes or threads.
+const POOLS: [&str; 2] = ["prefork", "threads"];
+
 /// How long the application may take to end its tasks and to look at their results.
 const FINISH: Duration = Duration::from_secs(180);
 
@@ -130,7 +133,8 @@ impl Application {
         };
         let workers = (0..workers).map(|number| {
             let name = format!("worker-{number}@load");
-            let options = ["-c", "2", "-l", "INFO", "-n", &name].map(str::to_owned);
+            let pool = POOLS[number % POOLS.len()];
+            let options = ["-P", pool, "-c", "2", "-l", "INFO", "-n", &name].map(str::to_owned);
             start("load_worker.py", &options, Stdio::null(), &log_of(number))
         });
         let workers = workers.collect();
