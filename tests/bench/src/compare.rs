@@ -7,7 +7,6 @@ mod chart;
 mod figures;
 mod goals;
 mod growth;
-mod guard;
 mod machine;
 mod measure;
 mod peers;

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use self::application::{Application, Python};
 use self::runs::Runs;
 use super::Tally;
+use crate::traffic_run::show;
 use crate::{RandomSource, RecordingProxy, Setup, TrafficRun};
 
 /// Kills in one history. Each round has a folder and an application of its own.
@@ -25,8 +26,6 @@ const KILLS_PER_ROUND: u64 = 15;
 const ENOUGH: u64 = 10;
 /// Workers of Celery.
 const WORKERS: usize = 2;
-/// So many findings are printed with what the history has about their ids.
-const SHOWN: usize = 5;
 /// The longest time in which one run of the broker may begin its share of the tasks. Celery waits
 /// some seconds before it connects again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,31 +91,21 @@ async fn round(
         tally.ready_after(begun.elapsed());
     }
     let told = application.finish().await;
-    found.extend(told.wrong);
     // The workers go on until every task that the broker confirmed has ended.
     found.extend(traffic.verdict().await);
     found.extend(application.stop().await);
-    found.extend(runs.verdict(&told.twice));
+    let of_celery = [told.wrong, runs.verdict(&told.twice)].concat();
+    show(&history, &of_celery);
+    found.extend(of_celery);
     if found.is_empty() {
         let (entries, promises) = (history.entries(), Promises::default());
         found.extend(edited::unnoticed(&entries, &promises, &runs, &told.twice));
     }
-    show(&history, &found);
     *tally.counts.entry("calls of Celery").or_default() += told.calls;
     for (kind, count) in counts(&history, &runs) {
         *tally.counts.entry(kind).or_default() += count;
     }
     found
-}
-
-/// Prints what the history has about the first ids of which something is wrong.
-fn show(history: &History, found: &[String]) {
-    for sentence in found.iter().take(SHOWN) {
-        let about = sentence.strip_prefix("promise ").and_then(|rest| rest.split_once(": "));
-        let named = about.map_or(sentence.as_str(), |(_, rest)| rest);
-        let id = named.split(": ").next().unwrap_or(named);
-        eprintln!("{sentence}\n  {}", history.about(id).join("\n  "));
-    }
 }
 
 /// How often the load had what the rules are about.

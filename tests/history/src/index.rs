@@ -92,13 +92,14 @@ pub(super) struct QueueOperation<'h> {
     pub(super) queue: &'h str,
 }
 
-/// A report. A report that was sent twice is here twice.
+/// A report, or an outcome that was put. What was sent twice is here twice.
 #[derive(Clone, Copy)]
 pub(super) struct Reported<'h> {
     pub(super) asked: Position,
     pub(super) answered: Option<(Position, &'h wire::ReportOutcome)>,
     pub(super) lease: u64,
     pub(super) what: &'h task_report::Report,
+    pub(super) is_put: bool,
 }
 
 /// A client was told the state of a task.
@@ -150,7 +151,20 @@ pub(super) struct Session {
     pub(super) lease_ms: u64,
 }
 
+impl<'h> Task<'h> {
+    /// The outcomes that were put and not refused.
+    pub(super) fn puts(&self) -> impl Iterator<Item = &Reported<'h>> {
+        let is_sure = |put: &&Reported<'_>| put.answered.is_none() || put.accepted().is_some();
+        self.reports.iter().filter(|report| report.is_put).filter(is_sure)
+    }
+}
+
 impl Reported<'_> {
+    /// By when it took effect.
+    pub(super) fn told(&self) -> Position {
+        self.answered.map_or(Position::MAX, |(told, _)| told)
+    }
+
     pub(super) fn accepted(&self) -> Option<Position> {
         self.answered
             .filter(|(_, outcome)| outcome.code() == ErrorCode::Unspecified)
@@ -171,7 +185,8 @@ impl Reported<'_> {
     /// Whether the worker stored the end of a task that was revoked or had expired, in place of
     /// running it.
     fn is_end_without_a_run(&self) -> bool {
-        matches!(self.what, task_report::Report::Reject(_))
+        self.is_put
+            && matches!(self.what, task_report::Report::Reject(_))
             && self.answered.is_some_and(|(_, outcome)| outcome.state() == TaskState::Revoked)
     }
 
@@ -191,8 +206,11 @@ impl Reported<'_> {
         let waits = |state: TaskState| {
             matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Retry)
         };
-        matches!(self.what, task_report::Report::Progress(progress) if progress.state == "RETRY")
-            && self.answered.is_some_and(|(_, outcome)| waits(outcome.state()))
+        let is_retry = matches!(
+            self.what,
+            task_report::Report::Progress(progress) if progress.state == "RETRY"
+        );
+        self.is_put && is_retry && self.answered.is_some_and(|(_, outcome)| waits(outcome.state()))
     }
 
     /// Whether the worker handed the task back and said that the handler has not begun, whatever it

@@ -16,7 +16,6 @@ use celeriac_tests::{BrokerProcess, RawConnection, Setup, celeriac_binary, raw};
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::task::JoinSet;
 
-use super::guard::Guarded;
 use super::system::{Load, Missing, Running, System, Timing, Workload};
 use crate::load::{self, NAME, Quota, Shape, Submitted};
 use crate::{crates, latency, listing};
@@ -88,9 +87,8 @@ impl System for Celeriac {
             let setup = Setup::new().data(folder.join("data"));
             let process =
                 setup.try_start().await.map_err(|exit| anyhow!("it did not start: {exit:?}"))?;
-            let guarded = Some(Guarded::process(process.pid())?);
-            let (driver, loads) = (self.driver, Cell::new(0));
-            Ok(Box::new(Broker { process, driver, loads, guarded }) as Box<dyn Running>)
+            Ok(Box::new(Broker { process, driver: self.driver, loads: Cell::new(0), runs: true })
+                as Box<dyn Running>)
         })
     }
 }
@@ -101,8 +99,8 @@ struct Broker {
     driver: Driver,
     /// The number of loads so far. Each load has ids of its own.
     loads: Cell<usize>,
-    /// None between a stop and the start after it. It is dropped after the process.
-    guarded: Option<Guarded>,
+    /// None between a stop and the start after it.
+    runs: bool,
 }
 
 impl Broker {
@@ -267,7 +265,7 @@ impl Running for Broker {
 
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {
         Box::pin(async {
-            self.guarded = None;
+            self.runs = false;
             let exit = self.process.stop().await;
             ensure!(exit.status.success(), "it did not stop in good order: {exit:?}");
             let begun = Instant::now();
@@ -275,14 +273,14 @@ impl Running for Broker {
                 .try_restart()
                 .await
                 .map_err(|exit| anyhow!("it did not start again: {exit:?}"))?;
-            self.guarded = Some(Guarded::process(self.process.pid())?);
+            self.runs = true;
             RawConnection::open(self.process.address()).await.info("nobody").await;
             Ok(begun.elapsed())
         })
     }
 
     fn processes(&self) -> Vec<u32> {
-        self.guarded.as_ref().map(|_| self.process.pid()).into_iter().collect()
+        self.runs.then(|| self.process.pid()).into_iter().collect()
     }
 }
 

@@ -100,7 +100,7 @@ fn completed_lease(entries: &[Entry]) -> Option<u64> {
             return None;
         };
         match &entries[*item].event {
-            Event::Asked(RequestItem::Report(report))
+            Event::Asked(RequestItem::Report(report) | RequestItem::Put(report))
                 if outcome.code() == ErrorCode::Unspecified
                     && report.lease > 0
                     && matches!(report.report, Some(Report::Complete(_))) =>

@@ -13,7 +13,7 @@ pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mu
     let parts = parts_of_chords(index);
     for (id, task) in &index.tasks {
         let submitted = task.submits.iter().map(|submit| submit.asked);
-        let put = task.reports.iter().filter(|put| put.lease == 0).map(|put| put.asked);
+        let put = task.reports.iter().filter(|put| put.is_put).map(|put| put.asked);
         let part = parts.get(*id);
         let sent = part.and_then(|sent| sent.first()).map(|(asked, _)| *asked);
         let first = submitted.chain(put).chain(sent).min().unwrap_or(Position::MAX);

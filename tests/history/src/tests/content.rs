@@ -106,7 +106,9 @@ fn a_report_after_the_end_of_its_run_changes_nothing() {
 #[test]
 fn an_outcome_of_no_run_makes_what_nobody_submitted() {
     let mut script = Script::new();
-    script.accepted(PRODUCER, "put", 0, complete("result")).read_as(success("put", "result"));
+    let stored = script.put(PRODUCER, "put", 0, complete("result"));
+    script.reported(stored, ErrorCode::Unspecified);
+    script.read_as(success("put", "result"));
     script.is_good();
     script.read_as(success("other", "result"));
     script.breaks(2, "other: shown, and nobody submitted it");

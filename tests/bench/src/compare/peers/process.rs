@@ -11,9 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use celeriac_tests::Guarded;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::compare::guard::Guarded;
 use crate::compare::system::Missing;
 
 /// Longest wait for a first answer. RabbitMQ needs several seconds, and a large append-only file is

@@ -1,12 +1,12 @@
-//! Ends the servers when the bench itself was killed, by -9 too: a shell reads from a pipe which
-//! processes run, and kills these when the pipe ends. It needs no server to take part.
+//! Ends brokers and other servers when the test or the bench itself was killed, by -9 too: a shell
+//! reads from a pipe which processes run, and kills these when the pipe ends. No server takes part.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 
 /// A process group is a number below 0.
 const SCRIPT: &str = r#"
@@ -20,10 +20,11 @@ done
 for each in $running; do kill -s KILL -- "$each"; done
 "#;
 
-/// The shell of this process.
+/// The shell of this program.
 static GUARD: OnceLock<Guard> = OnceLock::new();
 
 /// A shell that knows what runs.
+#[derive(Debug)]
 struct Guard(Mutex<ChildStdin>);
 
 impl Guard {
@@ -33,7 +34,7 @@ impl Guard {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C reaches the bench, and not the shell.
+            // Ctrl-C reaches the test, and not the shell.
             .process_group(0)
             .spawn()
             .context("sh did not start")?;
@@ -42,29 +43,36 @@ impl Guard {
 
     fn tell(&self, what: &str, number: i64) {
         let mut pipe = self.0.lock().expect("no thread panics while it holds this lock");
-        // Without the shell the bench still ends its servers itself.
+        // Without the shell the test still ends its servers itself.
         let _ = writeln!(pipe, "{what} {number}");
     }
 }
 
-/// A process, or a process group, that ends with the bench. When this value is dropped, it must
+/// A process, or a process group, that ends with this process. When this value is dropped, it must
 /// have ended.
-pub(super) struct Guarded(i64);
+#[derive(Debug)]
+pub struct Guarded(i64);
 
 impl Guarded {
     /// The group that this process leads.
-    pub(super) fn group(pid: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no shell.
+    pub fn group(pid: u32) -> Result<Self> {
         Self::number(-i64::from(pid))
     }
 
     /// This process alone.
-    pub(super) fn process(pid: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no shell.
+    pub fn process(pid: u32) -> Result<Self> {
         Self::number(i64::from(pid))
     }
 
     fn number(number: i64) -> Result<Self> {
         if GUARD.get().is_none() {
-            // The bench starts its servers in one thread.
+            // Where two threads begin at once, the shell of one ends at once.
             let _ = GUARD.set(Guard::start()?);
         }
         if let Some(guard) = GUARD.get() {
