@@ -98,8 +98,7 @@ impl Setup {
     pub async fn try_start(self) -> Result<BrokerProcess, Exit> {
         let home = tempfile::tempdir().expect("a temporary folder can be made");
         let data = self.data.clone().unwrap_or_else(|| home.path().join("data"));
-        let (child, address, stderr) = self.spawn(home.path(), &data).await?;
-        let guarded = guarded(&child);
+        let (child, guarded, address, stderr) = self.spawn(home.path(), &data).await?;
         Ok(BrokerProcess { setup: self, home, data, child: Some(child), guarded, address, stderr })
     }
 
@@ -127,8 +126,9 @@ impl Setup {
         &self,
         home: &Path,
         data: &Path,
-    ) -> Result<(Child, SocketAddr, Collected), Exit> {
+    ) -> Result<(Child, Option<Guarded>, SocketAddr, Collected), Exit> {
         let mut child = self.spawn_child(home, data);
+        let guarded = guarded(&child);
         let mut stderr = Collected::from(child.stderr.take().expect("stderr is piped"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
@@ -146,7 +146,7 @@ impl Setup {
                 // The rest of its output is read too, so that the broker never blocks on a full
                 // pipe.
                 tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
-                Ok((child, address, stderr))
+                Ok((child, guarded, address, stderr))
             }
             Ok(None) => {
                 let status =
@@ -308,6 +308,7 @@ impl BrokerProcess {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
         let mut child = self.setup.spawn_child(self.home.path(), &self.data);
+        let _guarded = guarded(&child);
         // Time itself is what the test is about.
         tokio::time::sleep(after).await;
         within("the end of a killed broker", child.kill())
@@ -330,9 +331,9 @@ impl BrokerProcess {
     pub async fn try_restart(&mut self) -> Result<(), Exit> {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
-        let (child, address, stderr) = self.setup.spawn(self.home.path(), &self.data).await?;
-        self.guarded = guarded(&child);
-        self.child = Some(child);
+        let (child, guarded, address, stderr) =
+            self.setup.spawn(self.home.path(), &self.data).await?;
+        (self.child, self.guarded) = (Some(child), guarded);
         self.address = address;
         self.stderr = stderr;
         Ok(())
