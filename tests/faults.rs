@@ -11,6 +11,11 @@ async fn nothing_confirmed_is_lost_over_kills_and_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_of_celery_loses_nothing_and_runs_nothing_twice_over_kills() {
+    check("kill-broker-celery", 3, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_while_it_starts_starts_again() {
     check("kill-start", 20, 2).await;
 }

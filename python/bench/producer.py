@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from celeriac.aio import AsyncClient
 from celeriac.client import Client
 from celeriac.options import TaskOptions
-from celeriac.scratch_broker import ScratchBroker
 from celeriac.submission import Submission, Submitted
 from processor import processor_seconds
+from servers import celeriac_server
 
 NAME = "bench.produce"
 OPTIONS = TaskOptions(queue="bench")
@@ -124,7 +124,7 @@ def broker_of(given: str | None) -> Iterator[tuple[str, int | None]]:
     if given:
         yield given, None
         return
-    with ScratchBroker("--log", "warn") as broker:
+    with celeriac_server() as broker:
         yield broker.url, broker.pid
 
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 from typing import NamedTuple
 
 from celeriac import Celeriac
-from celeriac.scratch_broker import ScratchBroker
+from leash import running
 from processor import processor_seconds
+from servers import celeriac_server
 
 app = Celeriac()
 
@@ -86,23 +86,21 @@ def main() -> None:
 
 def measure(pool: str, concurrency: int, task: str, count: int) -> Figures:
     """One round, with a broker and a worker of its own."""
-    with ScratchBroker("--log", "warn") as broker:
+    with celeriac_server() as broker:
         app.url = broker.url
         ids = submit(noop if task == "noop" else noop_async, count)
         environment = {**os.environ, "CELERIAC_URL": app.url, "PYTHONPATH": path()}
         command = [sys.executable, "-m", "celeriac.worker.command", "worker:app"]
         command += ["--pool", pool, "--concurrency", str(concurrency), "--log-level", "warning"]
-        worker = subprocess.Popen(command, env=environment, cwd=os.path.dirname(__file__) or ".")
-        try:
-            pids = (worker.pid, broker.pid or 0)
+        with running(
+            command, None, env=environment, cwd=os.path.dirname(__file__) or "."
+        ) as worker:
+            pids = (worker.pid, broker.pid)
             app.client.wait(ids[:1], timeout=60)
             before = [processor_seconds(pid) for pid in pids]
             app.client.wait(ids[-LAST:], timeout=300)
             after = [processor_seconds(pid) for pid in pids]
             seconds = span(ids)
-        finally:
-            worker.terminate()
-            worker.wait()
         app.close()
     used = [(b - a) / count * 1e6 for a, b in zip(before, after, strict=True)]
     return Figures(count / seconds, *used)

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::{celeriac_binary, within};
+use crate::{Guarded, celeriac_binary, within};
 
 /// The address that brokers under test listen on. It is not 127.0.0.1 where there is a choice:
 /// clients that try to connect while the broker is down connect from 127.0.0.1, and one of their
@@ -98,8 +98,8 @@ impl Setup {
     pub async fn try_start(self) -> Result<BrokerProcess, Exit> {
         let home = tempfile::tempdir().expect("a temporary folder can be made");
         let data = self.data.clone().unwrap_or_else(|| home.path().join("data"));
-        let (child, address, stderr) = self.spawn(home.path(), &data).await?;
-        Ok(BrokerProcess { setup: self, home, data, child: Some(child), address, stderr })
+        let (child, guarded, address, stderr) = self.spawn(home.path(), &data).await?;
+        Ok(BrokerProcess { setup: self, home, data, child: Some(child), guarded, address, stderr })
     }
 
     fn spawn_child(&self, home: &Path, data: &Path) -> Child {
@@ -126,8 +126,9 @@ impl Setup {
         &self,
         home: &Path,
         data: &Path,
-    ) -> Result<(Child, SocketAddr, Collected), Exit> {
+    ) -> Result<(Child, Option<Guarded>, SocketAddr, Collected), Exit> {
         let mut child = self.spawn_child(home, data);
+        let guarded = guarded(&child);
         let mut stderr = Collected::from(child.stderr.take().expect("stderr is piped"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
@@ -145,7 +146,7 @@ impl Setup {
                 // The rest of its output is read too, so that the broker never blocks on a full
                 // pipe.
                 tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
-                Ok((child, address, stderr))
+                Ok((child, guarded, address, stderr))
             }
             Ok(None) => {
                 let status =
@@ -192,8 +193,16 @@ pub struct BrokerProcess {
     home: TempDir,
     data: PathBuf,
     child: Option<Child>,
+    /// It is dropped after the child.
+    guarded: Option<Guarded>,
     address: SocketAddr,
     stderr: Collected,
+}
+
+/// The broker ends with the test, also when the test is killed. A child that has ended needs no
+/// guard.
+fn guarded(child: &Child) -> Option<Guarded> {
+    child.id().map(|pid| Guarded::process(pid).expect("a shell can be started"))
 }
 
 impl BrokerProcess {
@@ -266,6 +275,7 @@ impl BrokerProcess {
         within("the end of a killed broker", child.kill())
             .await
             .expect("our own child can be killed");
+        self.guarded = None;
     }
 
     /// Sends SIGTERM and returns how the process ended.
@@ -288,6 +298,7 @@ impl BrokerProcess {
         let mut child = self.child.take().expect("the broker runs");
         let status =
             within("the end of the broker", child.wait()).await.expect("a child can be waited for");
+        self.guarded = None;
         Exit { status, stderr: self.stderr.all().await }
     }
 
@@ -297,6 +308,7 @@ impl BrokerProcess {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
         let mut child = self.setup.spawn_child(self.home.path(), &self.data);
+        let _guarded = guarded(&child);
         // Time itself is what the test is about.
         tokio::time::sleep(after).await;
         within("the end of a killed broker", child.kill())
@@ -319,8 +331,9 @@ impl BrokerProcess {
     pub async fn try_restart(&mut self) -> Result<(), Exit> {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
-        let (child, address, stderr) = self.setup.spawn(self.home.path(), &self.data).await?;
-        self.child = Some(child);
+        let (child, guarded, address, stderr) =
+            self.setup.spawn(self.home.path(), &self.data).await?;
+        (self.child, self.guarded) = (Some(child), guarded);
         self.address = address;
         self.stderr = stderr;
         Ok(())

@@ -14,6 +14,7 @@ pub mod fuzz;
 mod hostile_peers;
 mod idle_sockets;
 mod kill_broker;
+mod kill_broker_celery;
 mod kill_start;
 mod kill_worker;
 mod power_cut;
@@ -61,6 +62,7 @@ pub const FAULTS: &[Fault] = faults! {
     "kill-start", 100, kill_start::run;
     "kill-worker", 300, kill_worker::run;
     "kill-broker", 300, kill_broker::run;
+    "kill-broker-celery", 60, kill_broker_celery::run;
     "full-disk", 10, full_disk::run;
     "clock-jumps", 600, clock_jumps::run;
     "power-cut", 200, power_cut::run;

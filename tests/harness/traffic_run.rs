@@ -15,6 +15,9 @@ use celeriac_history::History;
 /// tasks may wait by then.
 const FINISH: Duration = Duration::from_secs(120);
 
+/// So many findings are printed with what the history has about their ids.
+const SHOWN: usize = 5;
+
 /// How many clients gather the same chords.
 const GATHERERS: usize = 3;
 
@@ -118,6 +121,7 @@ impl TrafficRun {
         self.aborts.push(finish.abort_handle());
         let finished = timeout(FINISH, finish).await;
         let mut broken = self.traffic.broken_promises();
+        show(self.history(), &broken);
         match finished {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(panic)) | Err(panic)) => {
@@ -134,6 +138,16 @@ impl Drop for TrafficRun {
         for abort in &self.aborts {
             abort.abort();
         }
+    }
+}
+
+/// Prints what the history has about the first ids of which something is wrong.
+pub(crate) fn show(history: &History, found: &[String]) {
+    for sentence in found.iter().take(SHOWN) {
+        let about = sentence.strip_prefix("promise ").and_then(|rest| rest.split_once(": "));
+        let named = about.map_or(sentence.as_str(), |(_, rest)| rest);
+        let id = named.split(": ").next().unwrap_or(named);
+        eprintln!("{sentence}\n  {}", history.about(id).join("\n  "));
     }
 }
 

@@ -1,4 +1,5 @@
-"""The app of `bench/celery.py`, for its producers and its workers. `BENCH_URL` names the broker."""
+"""The app of `bench/with_celery.py`, for its producers and its workers. `BENCH_URL` names the
+broker, and `BENCH_RESULTS` the place of the results."""
 
 import json
 import os
@@ -9,10 +10,14 @@ import celeriac._register  # noqa: F401 - the bench runs without installing the 
 from celery import Celery
 
 BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
-app = Celery("bench", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_URL"])
+app = Celery("bench", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_RESULTS"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    broker_transport_options=json.loads(os.environ.get("BENCH_OPTIONS", "{}")),
+    # Celeriac and Redis ignore the option of RabbitMQ. Without it a publish waits for nothing.
+    broker_transport_options={
+        "confirm_publish": True,
+        **json.loads(os.environ.get("BENCH_OPTIONS", "{}")),
+    },
     worker_prefetch_multiplier=int(os.environ.get("BENCH_PREFETCH", "64")),
 )
 

@@ -1,6 +1,6 @@
 //! Compares Celeriac and its peers, in turn: `make bench`. It installs nothing and names what is
-//! missing. It ends every process that it starts, also when it is interrupted. The report then has
-//! everything that was measured until then.
+//! missing. It ends every process that it starts, also when it is interrupted or killed. The report
+//! then has everything that was measured until then.
 
 mod celeriac;
 mod chart;
@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod peers;
 mod plan;
+mod python;
 mod report;
 mod system;
 #[cfg(test)]
@@ -74,15 +75,22 @@ async fn compare(options: Options) -> Result<ExitCode> {
     let how = how(&plan, options.quick);
     let mut machine = Machine::here()?;
     machine.fdatasync_ms.extend(measure::disk(scratch.path())?);
-    let mut report =
-        Report { folder, machine, how, rows: Vec::new(), failures: Vec::new(), missing };
+    let (rows, python, failures) = (Vec::new(), Vec::new(), Vec::new());
+    let mut report = Report { folder, machine, how, rows, python, failures, missing };
     for sentence in &report.missing {
         say(&format!("missing: {sentence}"));
     }
 
+    let everything = async {
+        turns::run(&plan, &present, scratch.path(), &mut report).await?;
+        match only.python() {
+            true => python::run(&plan, options.quick, scratch.path(), &mut report).await,
+            false => Ok(()),
+        }
+    };
     // When this future is dropped, its server ends.
     let interrupted = tokio::select! {
-        outcome = turns::run(&plan, &present, scratch.path(), &mut report) => outcome.map(|()| false)?,
+        outcome = everything => outcome.map(|()| false)?,
         () = interruption() => true,
     };
     if interrupted {

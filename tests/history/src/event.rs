@@ -166,8 +166,11 @@ pub enum RequestItem {
     List,
     /// Lists queues.
     Queues,
-    /// A report of a worker, or an outcome that a client put, as the report that it amounts to.
+    /// A report of a worker.
     Report(Box<wire::TaskReport>),
+    /// An outcome that a client put, as the report that it amounts to. The outcome of no run has
+    /// the lease 0. Where the id is unknown, an outcome makes an ended task that never ran.
+    Put(Box<wire::TaskReport>),
     /// A part of a chord.
     ChordPart(Box<wire::ChordPart>),
     /// A change of a chord, or a claim of its lease.
@@ -199,7 +202,7 @@ pub enum Answer {
     List(Vec<wire::TaskInfo>),
     /// To [`RequestItem::Queues`].
     Queues(Vec<wire::QueueInfo>),
-    /// To [`RequestItem::Report`].
+    /// To [`RequestItem::Report`] and [`RequestItem::Put`].
     Report(wire::ReportOutcome),
     /// To [`RequestItem::ChordPart`] and [`RequestItem::ChordExtend`].
     Chord(Box<wire::ChordReply>),

@@ -5,7 +5,7 @@ mod build;
 
 use std::collections::BTreeMap;
 
-use celeriac_proto::wire::{self, ErrorCode, cancel_outcome, task_report};
+use celeriac_proto::wire::{self, ErrorCode, TaskState, cancel_outcome, task_report};
 
 use super::Promises;
 use super::clocks::Clocks;
@@ -92,13 +92,14 @@ pub(super) struct QueueOperation<'h> {
     pub(super) queue: &'h str,
 }
 
-/// A report. A report that was sent twice is here twice.
+/// A report, or an outcome that was put. What was sent twice is here twice.
 #[derive(Clone, Copy)]
 pub(super) struct Reported<'h> {
     pub(super) asked: Position,
     pub(super) answered: Option<(Position, &'h wire::ReportOutcome)>,
     pub(super) lease: u64,
     pub(super) what: &'h task_report::Report,
+    pub(super) is_put: bool,
 }
 
 /// A client was told the state of a task.
@@ -150,7 +151,20 @@ pub(super) struct Session {
     pub(super) lease_ms: u64,
 }
 
+impl<'h> Task<'h> {
+    /// The outcomes that were put and not refused.
+    pub(super) fn puts(&self) -> impl Iterator<Item = &Reported<'h>> {
+        let is_sure = |put: &&Reported<'_>| put.answered.is_none() || put.accepted().is_some();
+        self.reports.iter().filter(|report| report.is_put).filter(is_sure)
+    }
+}
+
 impl Reported<'_> {
+    /// By when it took effect.
+    pub(super) fn told(&self) -> Position {
+        self.answered.map_or(Position::MAX, |(told, _)| told)
+    }
+
     pub(super) fn accepted(&self) -> Option<Position> {
         self.answered
             .filter(|(_, outcome)| outcome.code() == ErrorCode::Unspecified)
@@ -168,9 +182,35 @@ impl Reported<'_> {
         matches!(self.what, task_report::Report::Release(release) if !release.lost)
     }
 
+    /// Whether the worker stored the end of a task that was revoked or had expired, in place of
+    /// running it.
+    fn is_end_without_a_run(&self) -> bool {
+        self.is_put
+            && matches!(self.what, task_report::Report::Reject(_))
+            && self.answered.is_some_and(|(_, outcome)| outcome.state() == TaskState::Revoked)
+    }
+
+    /// Whether it follows from the report that the handler began.
+    pub(super) fn is_of_a_run(&self) -> bool {
+        !self.is_release() && !self.is_end_without_a_run()
+    }
+
     /// Whether the worker reported that the task never runs again.
     pub(super) fn is_settle(&self) -> bool {
         matches!(self.what, task_report::Report::Settle(_))
+    }
+
+    /// Whether a run that asked for a later one told of that one while it waited: an outcome RETRY
+    /// counts under the earlier lease.
+    pub(super) fn is_of_the_waiting_run(&self) -> bool {
+        let waits = |state: TaskState| {
+            matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Retry)
+        };
+        let is_retry = matches!(
+            self.what,
+            task_report::Report::Progress(progress) if progress.state == "RETRY"
+        );
+        self.is_put && is_retry && self.answered.is_some_and(|(_, outcome)| waits(outcome.state()))
     }
 
     /// Whether the worker handed the task back and said that the handler has not begun, whatever it
@@ -191,7 +231,7 @@ impl Lease<'_> {
         if self.is_announcement() {
             return None;
         }
-        self.reports.iter().filter(|report| !report.is_release()).map(|report| report.asked).min()
+        self.reports.iter().filter(|report| report.is_of_a_run()).map(|report| report.asked).min()
     }
 
     /// Whether the worker handed the task back without having begun it.

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use celeriac_proto::wire;
 use index::Index;
 
 pub use event::{Answer, ConnectionId, Entry, Event, Moment, Position, RequestItem};
@@ -166,6 +167,37 @@ impl History {
             _ => None,
         });
         ids.collect()
+    }
+
+    /// The latest delivery under this lease.
+    pub fn delivery(&self, lease: u64) -> Option<wire::Delivery> {
+        let written = self.0.written.lock().expect("no thread panics while it holds this lock");
+        written.entries.iter().rev().find_map(|entry| match &entry.event {
+            Event::Delivered(delivery) if delivery.lease == lease => Some((**delivery).clone()),
+            _ => None,
+        })
+    }
+
+    /// The entries that name this id, and the answers to them, as lines for the eyes of whoever
+    /// looks for the cause of a broken promise.
+    pub fn about(&self, id: &str) -> Vec<String> {
+        let written = self.0.written.lock().expect("no thread panics while it holds this lock");
+        let mut named = BTreeSet::new();
+        let mut lines = Vec::new();
+        for (position, entry) in written.entries.iter().enumerate() {
+            let text = format!("{:?}", entry.event);
+            let answers = match &entry.event {
+                Event::Answered { item, .. } | Event::Refused { item, .. } => named.contains(item),
+                Event::BrokerDown | Event::BrokerUp | Event::Settled => true,
+                _ => false,
+            };
+            if answers || text.contains(id) {
+                named.insert(position);
+                let (at, connection) = (entry.at.mono_ms, entry.connection);
+                lines.push(format!("{position} at {at} ms, connection {connection}: {text}"));
+            }
+        }
+        lines
     }
 
     /// The number of entries.

@@ -204,7 +204,7 @@ fn answers(body: ServerBody) -> Vec<Answer> {
     }
 }
 
-/// The report that has the same effect as an outcome. The outcome of no run has the lease 0.
+/// The report that has the same effect as an outcome.
 fn put_as_report(outcome: &wire::TaskOutcome) -> RequestItem {
     let error = outcome.error.clone();
     let report = match &*outcome.state {
@@ -214,10 +214,13 @@ fn put_as_report(outcome: &wire::TaskOutcome) -> RequestItem {
         }
         "FAILURE" => Report::Fail(wire::Fail { error, r#final: true, ..wire::Fail::default() }),
         "REVOKED" => Report::Reject(wire::Reject { error }),
-        _ => Report::Progress(wire::ProgressReport::default()),
+        state => {
+            let (state, meta) = (state.to_owned(), outcome.body.clone());
+            Report::Progress(wire::ProgressReport { state, meta })
+        }
     };
     let (id, lease) = (outcome.id.clone(), outcome.lease);
-    RequestItem::Report(Box::new(wire::TaskReport { id, lease, report: Some(report) }))
+    RequestItem::Put(Box::new(wire::TaskReport { id, lease, report: Some(report) }))
 }
 
 fn stored_as_reported(stored: &wire::StoredOutcome) -> wire::ReportOutcome {

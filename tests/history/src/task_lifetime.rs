@@ -339,6 +339,7 @@ impl<'h> Index<'h> {
             .iter()
             .filter(|submit| submit.outcome().is_none_or(|(kind, _)| kind == Kind::Created))
             .map(|submit| (submit.asked, submit.answered.map_or(Position::MAX, |(told, _)| told)))
+            .chain(task.puts().map(|put| (put.asked, put.told())))
             .collect();
         let last = self.clocks.len().saturating_sub(1);
         let begins = |(asked, told): &(Position, Position)| {
@@ -351,19 +352,18 @@ impl<'h> Index<'h> {
         makers.iter().any(begins)
     }
 
-    /// Whether the id may have been gone and submitted again. It may then have named two tasks of
-    /// the same generation.
+    /// Whether the id may have been gone, and submitted again or put as an outcome. It may then
+    /// have named two tasks of the same generation.
     pub(super) fn may_name_two_tasks(&self, task: &Task<'h>) -> bool {
         let last = task
             .submits
             .iter()
             .filter(|submit| submit.outcome().is_none_or(|(kind, _)| kind != Kind::Refused));
         let Some(last) = last.max_by_key(|submit| submit.asked) else { return false };
-        let by = last
-            .answered
-            .map_or(usize::MAX, |(position, _)| position)
-            .min(self.clocks.len().saturating_sub(1));
-        task.submits.len() > 1 && self.may_be_gone(task, by)
+        let last_entry = self.clocks.len().saturating_sub(1);
+        let by = last.answered.map_or(usize::MAX, |(position, _)| position).min(last_entry);
+        (task.submits.len() > 1 && self.may_be_gone(task, by))
+            || task.puts().any(|put| self.may_be_gone(task, put.told().min(last_entry)))
     }
 
     /// The generations that confirmed cancels revoked, where only one generation is possible.

@@ -123,8 +123,20 @@ impl Script {
         self.request(worker, RequestItem::Report(Box::new(report)))
     }
 
+    /// An outcome that amounts to this report.
+    fn put(&mut self, worker: ConnectionId, id: &str, lease: u64, report: Report) -> Position {
+        let report = wire::TaskReport { id: id.into(), lease, report: Some(report) };
+        self.request(worker, RequestItem::Put(Box::new(report)))
+    }
+
     fn reported(&mut self, report: Position, code: ErrorCode) {
         self.answer(report, Answer::Report(wire::ReportOutcome { code: code.into(), state: 0 }));
+    }
+
+    /// Accepted, with the state of the task after it.
+    fn reported_as(&mut self, report: Position, state: TaskState) {
+        let outcome = wire::ReportOutcome { code: 0, state: state.into() };
+        self.answer(report, Answer::Report(outcome));
     }
 
     /// Reported and accepted.

@@ -14,7 +14,7 @@ from kombu.message import Message
 from kombu.transport import base
 
 from celeriac import _codec as wire
-from celeriac.celery import bodies, envelope, messages
+from celeriac.celery import bodies, envelope, messages, unsure
 from celeriac.celery.declaring import Declaring
 from celeriac.celery.envelope import Raw
 from celeriac.celery.faults import CONNECTION_ERRORS
@@ -75,9 +75,11 @@ class Channel(Declaring, Mailing, base.StdChannel):
     ) -> Raw:
         """What `basic_publish` takes."""
         properties = {} if properties is None else properties
-        # kombu calls this again with the same properties after a lost connection.
+        # kombu calls this again with the same properties after a lost connection, and Celery with
+        # the same headers.
         key = properties.setdefault(
-            envelope.SUBMIT_KEY, bodies.submit_key() or messages.new_submit_key()
+            envelope.SUBMIT_KEY,
+            bodies.submit_key() or unsure.key_of(headers) or messages.new_submit_key(),
         )
         own = {name: value for name, value in properties.items() if value is not None}
         own[envelope.SUBMIT_KEY] = key
@@ -108,7 +110,12 @@ class Channel(Declaring, Mailing, base.StdChannel):
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
         items = [(raw, exchange or "", routing_key or "", mandatory)]
-        publish(self.connection, items, pipeline_for(self.connection))
+        try:
+            publish(self.connection, items, pipeline_for(self.connection))
+        except BaseException:
+            unsure.note(raw)
+            raise
+        unsure.forget()
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Collects messages and sends them together."""

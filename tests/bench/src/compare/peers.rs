@@ -10,7 +10,11 @@ mod redis;
 mod resp;
 mod wire;
 
-use super::system::System;
+use std::path::PathBuf;
+
+use super::system::{Missing, System};
+
+pub(crate) use process::Server;
 
 /// Every peer in every durability, found or not.
 pub(crate) fn all() -> Vec<Box<dyn System>> {
@@ -21,4 +25,12 @@ pub(crate) fn all() -> Vec<Box<dyn System>> {
     all.extend(nats::systems());
     all.extend(celery::systems());
     all
+}
+
+/// The Python that has Celery, or else any that there is.
+pub(crate) fn python() -> Result<PathBuf, Missing> {
+    match celery::python() {
+        Ok((python, _)) => Ok(python),
+        Err(_) => process::installed("python3", "python3"),
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::python;
 use super::system::{Load, System, Workload};
 
 /// One measurement on a new server.
@@ -166,12 +167,13 @@ impl Plan {
     }
 }
 
-/// The choice: words that are part of a system's name or durability, or of a workload's name. No
-/// word chooses everything.
+/// The choice: words that are part of a system's name or durability, of a workload's name, or of
+/// the name of the rows of Python. No word chooses everything.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Only {
     systems: Vec<String>,
     workloads: Vec<String>,
+    has_python: bool,
 }
 
 impl Only {
@@ -186,16 +188,19 @@ impl Only {
         {
             let is_system = systems.iter().any(|system| names(&**system).contains(&word));
             let is_workload = Workload::ALL.iter().any(|workload| workload.name().contains(&word));
-            if !is_system && !is_workload {
+            let is_python = python::NAME.contains(&word);
+            if !is_system && !is_workload && !is_python {
                 let mut known: Vec<&str> = systems.iter().map(|system| system.name()).collect();
                 known.dedup();
                 let workloads = Workload::ALL.map(Workload::name);
                 bail!(
-                    "ONLY={word} matches nothing; there are {}; and {}",
+                    "ONLY={word} matches nothing; there are {}; {}; and {}",
                     known.join(", "),
-                    workloads.join(", ")
+                    workloads.join(", "),
+                    python::NAME
                 );
             }
+            only.has_python |= is_python;
             if is_system {
                 only.systems.push(word.clone());
             }
@@ -206,7 +211,15 @@ impl Only {
         Ok(only)
     }
 
+    /// Whether the rows of Python are measured.
+    pub(crate) fn python(&self) -> bool {
+        self.has_python || (self.systems.is_empty() && self.workloads.is_empty())
+    }
+
     pub(crate) fn system(&self, system: &dyn System) -> bool {
+        if self.has_python && self.systems.is_empty() && self.workloads.is_empty() {
+            return false;
+        }
         self.systems.is_empty() || self.systems.iter().any(|word| names(system).contains(word))
     }
 
@@ -284,6 +297,16 @@ mod tests {
                 && !only.system(&*systems()[1])
                 && only.workload(Workload::Restart)
         );
+    }
+
+    #[test]
+    fn python_alone_measures_no_other_system() {
+        let only = Only::parse("python", &systems()).unwrap();
+        assert!(only.python() && !only.system(&*systems()[0]));
+        let only = Only::parse("python,redis", &systems()).unwrap();
+        assert!(only.python() && only.system(&*systems()[0]) && !only.system(&*systems()[1]));
+        assert!(Only::parse("", &systems()).unwrap().python());
+        assert!(!Only::parse("redis", &systems()).unwrap().python());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::figures::{Figures, Point};
 use super::machine::Machine;
 use super::plan::Step;
+use super::python::PythonRow;
 use super::system::System;
 use super::turns::Present;
 use super::{chart, growth, text};
@@ -70,13 +71,13 @@ impl Row {
 }
 
 /// A measurement that failed, and why.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
     pub system: String,
     pub step: String,
     pub reason: String,
-    /// The step's place in the plan.
-    number: usize,
+    /// The step's place in the plan. What is no step of the plan has none.
+    number: Option<usize>,
 }
 
 impl Failure {
@@ -86,7 +87,13 @@ impl Failure {
         step: &Step,
         error: &anyhow::Error,
     ) -> Self {
-        Self { system: full_name(system), step: step.name(), reason: format!("{error:#}"), number }
+        let (system, step, reason) = (full_name(system), step.name(), format!("{error:#}"));
+        Self { system, step, reason, number: Some(number) }
+    }
+
+    /// A failure outside the plan.
+    pub(crate) fn elsewhere(system: String, step: String, reason: String) -> Self {
+        Self { system, step, reason, number: None }
     }
 }
 
@@ -98,6 +105,7 @@ pub(crate) struct Report {
     /// How it was measured, as a sentence.
     pub how: String,
     pub rows: Vec<Row>,
+    pub python: Vec<PythonRow>,
     pub failures: Vec<Failure>,
     /// Peers that are not installed: a sentence for each.
     pub missing: Vec<String>,
@@ -106,7 +114,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn has_failed(&self, system: &dyn System, step: usize) -> bool {
         let name = full_name(system);
-        self.failures.iter().any(|failure| failure.system == name && failure.number == step)
+        self.failures.iter().any(|failure| failure.system == name && failure.number == Some(step))
     }
 
     /// Adds the figures of a round to those of the rounds before.
@@ -128,6 +136,7 @@ impl Report {
             "machine": self.machine.json(),
             "how": self.how,
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "python": self.python,
             "failures": failures.collect::<Vec<_>>(),
             "missing": self.missing,
         })

@@ -7,6 +7,7 @@ use super::figures::{Figures, Point};
 use super::goals::goals;
 use super::growth;
 use super::machine::Machine;
+use super::python::PythonRow;
 use super::report::{Report, Row, Who};
 use super::system::{Load, Workload};
 use super::text;
@@ -54,6 +55,7 @@ fn report(rows: Vec<Row>) -> Report {
         machine,
         how,
         rows,
+        python: Vec::new(),
         failures: Vec::new(),
         missing: vec!["no rabbit".into()],
     }
@@ -167,4 +169,37 @@ fn the_scale_goes_by_whole_powers_of_ten() {
     assert_eq!(chart::decades([1_000.0].into_iter()), Some((3, 4)));
     assert_eq!(chart::decades([0.0].into_iter()), None);
     assert_eq!([0, 2, 3, 5, 6, 7].map(chart::short), ["1", "100", "1 k", "100 k", "1 M", "10 M"]);
+}
+
+#[test]
+fn a_row_of_python_says_how_many_times_faster_celery_on_celeriac_is() {
+    let row = |system: &str, per_second: Option<f64>, p50_ms: Option<f64>| PythonRow {
+        system: system.into(),
+        version: "5.7".into(),
+        durability: "some".into(),
+        workload: if p50_ms.is_some() { "trip" } else { "work" }.into(),
+        rounds: 3,
+        per_second,
+        p50_ms,
+        client_cpu_us_per_task: 120.4,
+        cpu_us_per_task: 30.0,
+    };
+    let mut report = report(Vec::new());
+    report.python = vec![
+        row("Python client and worker", Some(9_000.0), None),
+        row("Celery on Celeriac", Some(3_000.0), None),
+        row("Celery on Redis", Some(1_000.0), None),
+        row("Celery on Celeriac", None, Some(2.0)),
+        row("Celery on Redis", None, Some(5.0)),
+    ];
+    let text = text::report(&report);
+    for line in [
+        "| work | Python client and worker 5.7 | some | 9,000 | – | 120 | 30 | 3 |",
+        "| work | Celery on Celeriac 5.7 | some | 3,000 | – | 120 | 30 | 3 |",
+        "| work | Celery on Redis 5.7 | some | 1,000 (3.0 ×) | – | 120 | 30 | 3 |",
+        "| trip | Celery on Redis 5.7 | some | – | 5.00 (2.5 ×) | 120 | 30 | 3 |",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert_eq!(report.json()["python"][2]["per_second"], 1_000.0);
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::figures::Figures;
 use super::goals::{self, BATCHES, MANY_IN_FLIGHT, ONE, Which, goals};
+use super::python;
 use super::report::{Report, Row, Who};
 use super::system::Workload;
 
@@ -12,7 +13,7 @@ use super::system::Workload;
 const WIDTH_MAX: usize = 100;
 
 /// The text for a figure that was not measured.
-const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// The whole report.
 pub(crate) fn report(report: &Report) -> String {
@@ -26,6 +27,9 @@ pub(crate) fn report(report: &Report) -> String {
     line(&mut text, "![Lifecycles a second with more and more tasks waiting](growth.svg)\n");
     for workload in Workload::ALL {
         text.push_str(&all_rows(&report.rows, workload));
+    }
+    if !report.python.is_empty() {
+        line(&mut text, &python::table(&report.python));
     }
     if !report.failures.is_empty() {
         line(&mut text, "## Failed\n");
@@ -296,7 +300,7 @@ pub(crate) fn of(rows: &[Row], system: &Row, workload: Workload, which: Which) -
     own.iter().find(fits).map(Row::figures)
 }
 
-fn times(ratio: Option<f64>) -> String {
+pub(crate) fn times(ratio: Option<f64>) -> String {
     ratio.map_or_else(String::new, |ratio| {
         if ratio < 10.0 { format!(" ({ratio:.1} ×)") } else { format!(" ({ratio:.0} ×)") }
     })
@@ -320,7 +324,7 @@ fn whole(figure: Option<f64>) -> String {
 }
 
 /// Three significant digits.
-fn plain(figure: Option<f64>) -> String {
+pub(crate) fn plain(figure: Option<f64>) -> String {
     match figure {
         None => NOTHING.into(),
         Some(figure) if figure >= 100.0 => grouped(figure),

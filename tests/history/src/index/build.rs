@@ -166,7 +166,8 @@ impl<'h> Index<'h> {
             RequestItem::Read { .. } | RequestItem::Watch { .. } | RequestItem::List => {
                 self.read_states(item, request)
             }
-            RequestItem::Report(report) => self.read_report(report, request),
+            RequestItem::Report(report) => self.read_report(report, false, request),
+            RequestItem::Put(report) => self.read_report(report, true, request),
             RequestItem::ChordPart(part) => {
                 self.read_chord(&part.group, ChordAsk::Part(part), request)
             }
@@ -289,13 +290,14 @@ impl<'h> Index<'h> {
         }
     }
 
-    fn read_report(&mut self, report: &'h wire::TaskReport, request: Sent<'h>) {
+    fn read_report(&mut self, report: &'h wire::TaskReport, is_put: bool, request: Sent<'h>) {
         let Some(what) = &report.report else { return };
         let answered = request.answered(|answer| match answer {
             Answer::Report(outcome) => Some(outcome),
             _ => None,
         });
-        let reported = Reported { asked: request.position, answered, lease: report.lease, what };
+        let (asked, lease) = (request.position, report.lease);
+        let reported = Reported { asked, answered, lease, what, is_put };
         self.task(&report.id).reports.push(reported);
     }
 

@@ -88,7 +88,7 @@ fn is_counted_start(report: &Reported<'_>) -> bool {
         matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Leased)
     };
     let counted = report.answered.is_some_and(|(_, outcome)| !waits(outcome.state()));
-    !report.is_release() && report.accepted().is_some() && counted
+    report.is_of_a_run() && report.accepted().is_some() && counted
 }
 
 /// Only a worker that says that the handler has not begun gives a settled task back.

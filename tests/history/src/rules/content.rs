@@ -1,17 +1,22 @@
 //! Promise 2: no task appears that nobody submitted, and no byte of a payload or a result changes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use celeriac_proto::wire::{self, TaskState, task_report};
 
 use super::Findings;
 use crate::event::Position;
-use crate::index::{Index, Lease, Submit, Task};
+use crate::index::{ChordAsk, Index, Lease, Seen, Submit, Task};
 
 pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mut Findings) {
+    let parts = parts_of_chords(index);
     for (id, task) in &index.tasks {
         let submitted = task.submits.iter().map(|submit| submit.asked);
-        let put = task.reports.iter().filter(|put| put.lease == 0).map(|put| put.asked);
-        let first = submitted.chain(put).min().unwrap_or(Position::MAX);
+        let put = task.reports.iter().filter(|put| put.is_put).map(|put| put.asked);
+        let part = parts.get(*id);
+        let sent = part.and_then(|sent| sent.first()).map(|(asked, _)| *asked);
+        let first = submitted.chain(put).chain(sent).min().unwrap_or(Position::MAX);
         let seen = task.seen.iter().filter(|seen| seen.info.state() != TaskState::Unknown);
         let shown = seen.map(|seen| seen.told).min();
         let delivered = task.leases.iter().map(|lease| index.leases[lease].first_seen()).min();
@@ -21,6 +26,7 @@ pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mu
             }
         }
         if task.submits.is_empty() {
+            parts_are_as_sent(id, task, part.map_or(&[], Vec::as_slice), broken);
             continue;
         }
         let is_unsure = index.may_name_two_tasks(task);
@@ -28,6 +34,40 @@ pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mu
             delivered_as_submitted(id, task, &index.leases[number], is_unsure, broken);
         }
         results_are_those_of_workers(index, id, task, is_unsure, broken);
+    }
+}
+
+/// Each part of a chord by the id of the ended task that keeps it, in the order of the requests.
+fn parts_of_chords<'h>(index: &Index<'h>) -> BTreeMap<String, Vec<(Position, &'h Bytes)>> {
+    let mut parts: BTreeMap<String, Vec<(Position, &Bytes)>> = BTreeMap::new();
+    for request in index.chords.values().flatten() {
+        if let ChordAsk::Part(part) = &request.ask {
+            let place = part.index.map_or_else(|| "-".to_owned(), |place| place.to_string());
+            let id = format!("{}/{place}/{}", part.group, part.member);
+            parts.entry(id).or_default().push((request.asked, &part.body));
+        }
+    }
+    parts
+}
+
+fn parts_are_as_sent(
+    id: &str,
+    task: &Task<'_>,
+    sent: &[(Position, &Bytes)],
+    broken: &mut Findings,
+) {
+    let is_shown = |seen: &&Seen<'_>| {
+        seen.with_result && seen.info.state() == TaskState::Success && !sent.is_empty()
+    };
+    // Somebody may have put another outcome in the place of the part.
+    if !task.reports.is_empty() {
+        return;
+    }
+    for seen in task.seen.iter().filter(is_shown) {
+        let result = &seen.info.result;
+        if !sent.iter().any(|(asked, body)| *asked < seen.told && *body == result) {
+            broken.add(2, format!("{id}: a part of {} bytes that nobody sent", result.len()));
+        }
     }
 }
 

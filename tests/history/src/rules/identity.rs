@@ -174,7 +174,10 @@ fn the_older_generation_is_over(
                 format!("{id}: generation {generation} was given although there was a newer one"),
             );
         }
-        let counted = lease.reports.iter().filter(|report| report.accepted().is_some());
+        let counted = lease
+            .reports
+            .iter()
+            .filter(|report| report.accepted().is_some() && !report.is_of_the_waiting_run());
         if counted.into_iter().any(|report| is_over(generation, report.asked)) {
             broken.add(7, format!("{id}: a report on generation {generation} counted although there was a newer one"));
         }
@@ -221,8 +224,8 @@ pub(super) fn an_unknown_request_happened_once_or_not_at_all(
                 Some(_) => submit.made().is_some_and(|made| made <= generation),
             });
             let replays = task.replays.iter().filter(|asked| **asked < position);
-            // An outcome of no run may make a generation that never runs.
-            let puts = task.reports.iter().filter(|put| put.lease == 0 && put.asked < position);
+            // An outcome may make a generation that never runs.
+            let puts = task.reports.iter().filter(|put| put.is_put && put.asked < position);
             let makers = makers.count() + replays.count() + puts.count();
             if (makers as u64) < u64::from(generation) {
                 broken.add(9, format!("{id}: has generation {generation}, and {makers} requests could have made one"));

@@ -65,10 +65,10 @@ fn a_report_counts_only_until_the_next_lease(index: &Index<'_>, broken: &mut Fin
     for (id, task) in &index.tasks {
         for pair in task.leases.windows(2) {
             let (lease, next) = (&index.leases[&pair[0]], &index.leases[&pair[1]]);
-            let late = lease
-                .reports
-                .iter()
-                .find(|report| report.accepted().is_some() && report.asked > next.first_seen());
+            let late = lease.reports.iter().find(|report| {
+                let is_late = report.accepted().is_some() && report.asked > next.first_seen();
+                is_late && !report.is_of_the_waiting_run()
+            });
             if late.is_some() {
                 broken.add(
                     3,

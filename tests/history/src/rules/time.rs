@@ -168,7 +168,7 @@ fn starts_in_time(
     if is_expired(lease.given_after, seen) {
         broken.add(10, format!("{id}: delivered under lease {number} after its expiry"));
     }
-    let begun = lease.reports.iter().filter(|report| !report.is_release());
+    let begun = lease.reports.iter().filter(|report| report.is_of_a_run());
     let counted = begun.filter_map(|report| report.accepted()).min();
     if let (Some(began), Some(counted)) = (lease.begun(), counted)
         && !task.may_announce_end(generation)
@@ -198,7 +198,7 @@ fn what_was_revoked_never_runs(
             }
             // A report that is sent again gets the same answer as before. A release says nothing of
             // the handler: it is accepted also where the broker took the lease back already.
-            let reports = || lease.reports.iter().filter(|report| !report.is_release());
+            let reports = || lease.reports.iter().filter(|report| report.is_of_a_run());
             let begun = reports().map(|report| report.asked).min();
             let counts = reports().any(|report| report.accepted().is_some());
             // The report of a worker that announces the end counts as the announcement.

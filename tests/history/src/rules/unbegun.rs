@@ -120,7 +120,7 @@ fn begun_and_counted_after(lease: &Lease<'_>, position: Position) -> Option<Posi
     lease
         .reports
         .iter()
-        .filter(|report| !report.is_release())
+        .filter(|report| report.is_of_a_run())
         .filter_map(|report| report.accepted())
         .min()
 }

@@ -106,8 +106,31 @@ fn a_report_after_the_end_of_its_run_changes_nothing() {
 #[test]
 fn an_outcome_of_no_run_makes_what_nobody_submitted() {
     let mut script = Script::new();
-    script.accepted(PRODUCER, "put", 0, complete("result")).read_as(success("put", "result"));
+    let stored = script.put(PRODUCER, "put", 0, complete("result"));
+    script.reported(stored, ErrorCode::Unspecified);
+    script.read_as(success("put", "result"));
     script.is_good();
     script.read_as(success("other", "result"));
     script.breaks(2, "other: shown, and nobody submitted it");
+}
+
+#[test]
+fn a_part_of_a_chord_is_what_was_sent() {
+    let part = RequestItem::ChordPart(Box::new(wire::ChordPart {
+        group: "g".into(),
+        member: "a".into(),
+        index: Some(0),
+        body: "part".into(),
+        ..wire::ChordPart::default()
+    }));
+    let mut unsent = Script::new();
+    unsent.read_as(success("g/0/a", "part"));
+    unsent.breaks(2, "shown, and nobody submitted it");
+    let mut script = Script::new();
+    script.request(WORKER, part);
+    let mut changed = script.clone();
+    changed.read_as(success("g/0/a", "parT"));
+    changed.breaks(2, "a part of 4 bytes that nobody sent");
+    script.read_as(success("g/0/a", "part"));
+    script.is_good();
 }

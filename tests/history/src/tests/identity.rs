@@ -223,6 +223,12 @@ fn a_submit_that_comes_again_is_joined_by_its_key() {
     }
 }
 
+/// What Celery stores for a run that asked for the next one.
+fn retry_of_the_next() -> Report {
+    let state = "RETRY".to_owned();
+    Report::Progress(wire::ProgressReport { state, ..wire::ProgressReport::default() })
+}
+
 #[test]
 fn a_run_that_was_superseded_counts_no_more() {
     let mut script = Script::new();
@@ -237,6 +243,25 @@ fn a_run_that_was_superseded_counts_no_more() {
     shown.breaks(7, "generation 1 was shown");
     let late = script.report(WORKER, "a", 1, complete("result"));
     script.reported(late, ErrorCode::StaleLease);
+    let told = script.put(WORKER, "a", 1, retry_of_the_next());
+    script.reported_as(told, TaskState::Retry);
+    let mut while_it_runs = script.clone();
+    let told = while_it_runs.put(WORKER, "a", 1, retry_of_the_next());
+    while_it_runs.reported_as(told, TaskState::Started);
+    while_it_runs.breaks(7, "a report on generation 1 counted");
+    // A worker's own report is none of an outcome.
+    let mut reported = script.clone();
+    let told = reported.report(WORKER, "a", 1, retry_of_the_next());
+    reported.reported_as(told, TaskState::Retry);
+    reported.breaks(7, "a report on generation 1 counted");
+    // The first run may be so late that the second has asked for a third.
+    let mut later = script.clone();
+    later.deliver_as(OTHER, wire::Delivery { generation: 2, ..delivery("a", 2) });
+    let third = later.submit(keyed(wire::OnConflict::Supersede, "l"));
+    later.told(third, Kind::NewGeneration, 3);
+    let told = later.put(WORKER, "a", 1, retry_of_the_next());
+    later.reported_as(told, TaskState::Scheduled);
+    later.is_good();
     let joined = script.submit(keyed(wire::OnConflict::Supersede, "j"));
     script.told(joined, Kind::Joined, 2);
     script.is_good();

@@ -251,6 +251,41 @@ fn a_lease_that_was_taken_back_may_be_released_after_the_revocation() {
 }
 
 #[test]
+fn a_worker_that_stores_the_end_of_a_revoked_task_has_not_begun_it() {
+    let mut script = revoked();
+    script.deliver(WORKER, "a", 1).read("a", TaskState::Revoked);
+    let stored = script.put(WORKER, "a", 1, Report::Reject(wire::Reject { error: None }));
+    let mut ran = script.clone();
+    script.reported_as(stored, TaskState::Revoked);
+    script.is_good();
+    ran.reported_as(stored, TaskState::Failure);
+    ran.breaks(10, "counted after it was revoked");
+}
+
+/// The worker of a task that has expired and is forgotten may still put the outcome of its run.
+#[test]
+fn an_outcome_of_a_task_that_is_gone_may_make_another_one() {
+    let mut script = Script::new();
+    script.created(wire::Task { expires_in_ms: Some(50), ..brief() }).deliver(WORKER, "a", 1);
+    let expired = wire::TaskInfo {
+        state: TaskState::Revoked.into(),
+        revoked_reason: "expired".into(),
+        ..info("a")
+    };
+    script.pass(60).read_as(expired);
+    let mut at_once = script.clone();
+    let stored = at_once.put(WORKER, "a", 1, complete("result"));
+    at_once.reported_as(stored, TaskState::Success);
+    at_once.read_as(success("a", "result"));
+    at_once.breaks(8, "ended as Revoked, and then was Success");
+    script.pass(200);
+    let stored = script.put(WORKER, "a", 1, complete("result"));
+    script.reported_as(stored, TaskState::Success);
+    script.read_as(success("a", "result"));
+    script.is_good();
+}
+
+#[test]
 fn a_revoked_task_that_becomes_a_success_is_found() {
     let mut script = Script::new();
     script.created(task("a")).deliver(WORKER, "a", 1);

@@ -68,7 +68,7 @@ impl System for Celery {
 }
 
 /// The first Python that has Celery, and Celery's version.
-fn python() -> Result<(PathBuf, String), Missing> {
+pub(super) fn python() -> Result<(PathBuf, String), Missing> {
     let environment =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(ENVIRONMENT).join("bin/python");
     let named = std::env::var_os("CELERY_PYTHON").map(PathBuf::from);

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use celeriac_tests::Guarded;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::compare::system::Missing;
@@ -25,9 +26,10 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 const LOG_LINES_SHOWN: usize = 15;
 
 /// A child process that runs, or that has ended and was not dropped yet.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     log: PathBuf,
+    _guarded: Guarded,
 }
 
 impl Server {
@@ -38,7 +40,8 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("{} did not start", command.get_program().display()))?;
-        Ok(Self { child, log: log.to_owned() })
+        let guarded = Guarded::group(child.id())?;
+        Ok(Self { child, log: log.to_owned(), _guarded: guarded })
     }
 
     /// Polls until the answer is yes. An end of the server is noticed at once.
