@@ -152,8 +152,10 @@ pub(crate) fn effect(call: Call) -> Effect {
         let _told =
             writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
     }
-    while matches!(plan.harm, Harm::Hang) && seen >= plan.nth {
-        std::thread::park();
+    if matches!(plan.harm, Harm::Hang) && seen >= plan.nth {
+        loop {
+            std::thread::park();
+        }
     }
     effect
 }
