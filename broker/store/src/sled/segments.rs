@@ -84,6 +84,11 @@ impl SegmentFiles {
     /// either changes nothing.
     pub(super) fn open(folder: &Folder, config: Option<JournalConfig>) -> Result<Self, Error> {
         let names = folder.names(folder.path())?;
+        let is_stray = |name: &&String| is_finished_segment(name) && number_of(name).is_none();
+        if let Some(stray) = names.iter().find(is_stray) {
+            let reason = format!("it holds `{stray}`, which is no file of its journal");
+            return Err(folder.damaged(reason));
+        }
         let count = names.iter().filter(|name| is_finished_segment(name)).count();
         let (noted, notes) = latest_note(&read_notes(folder)?);
         let mut segments = Self {
@@ -251,6 +256,12 @@ pub(super) fn is_segment(name: &str) -> bool {
 
 pub(super) fn is_finished_segment(name: &str) -> bool {
     is_segment(name) && name != UNFINISHED
+}
+
+/// The number of the segment of this name.
+fn number_of(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("journal.")?.parse().ok()?;
+    (name == name_of(number)).then_some(number)
 }
 
 fn name_of(segment: u32) -> String {

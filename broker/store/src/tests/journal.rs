@@ -1,6 +1,10 @@
 //! The tests of the store once more, on folders with a journal.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+use super::*;
 
 /// With this variable, the tests of this process lay a journal over sled.
 pub(super) const VARIABLE: &str = "CELERIAC_STORE_TEST_JOURNAL";
@@ -64,5 +68,81 @@ fn failed_reads_change_nothing_with_a_journal() {
 fn records_are_kept_with_a_journal() {
     for test in ["records_", "payload_", "queue_", "slot_", "uncommitted_", "second_open_"] {
         again(test);
+    }
+}
+
+/// What happens to the files of a journal while no broker uses the folder, and a part of the
+/// sentence with which a start refuses the folder. `None`: the folder is served whole.
+type Case = (&'static str, fn(&Path), Option<&'static str>);
+
+const CASES: [Case; 9] = [
+    ("a byte less in the rest of a segment", |folder| resize(folder, -1), None),
+    ("a byte more in the rest of a segment", |folder| resize(folder, 1), None),
+    ("bytes behind the last block", write_behind, None),
+    ("an unfinished segment", |folder| fs::write(folder.join("journal.new"), "x").unwrap(), None),
+    ("no segment", |folder| fs::remove_file(folder.join(SEGMENT)).unwrap(), Some("is missing")),
+    ("an empty segment", |folder| fs::write(folder.join(SEGMENT), "").unwrap(), Some("header")),
+    ("a copy as another segment", copy, Some("`journal.1` has a broken header")),
+    (
+        "a foreign file",
+        |folder| fs::write(folder.join("journal.old"), "x").unwrap(),
+        Some("it holds `journal.old`"),
+    ),
+    (
+        "a gap between segments",
+        |folder| fs::write(folder.join("journal.7"), "x").unwrap(),
+        Some("`journal.1` is missing"),
+    ),
+];
+
+const SEGMENT: &str = "journal.0";
+
+fn resize(folder: &Path, by: i64) {
+    let file = fs::OpenOptions::new().write(true).open(folder.join(SEGMENT)).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.strict_add_signed(by)).unwrap();
+}
+
+/// A block that was never synced may have left anything there.
+fn write_behind(folder: &Path) {
+    let mut bytes = fs::read(folder.join(SEGMENT)).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes[used.next_multiple_of(4096)..][..5_000].fill(7);
+    fs::write(folder.join(SEGMENT), bytes).unwrap();
+}
+
+fn copy(folder: &Path) {
+    fs::copy(folder.join(SEGMENT), folder.join("journal.1")).unwrap();
+}
+
+#[test]
+fn files_of_a_journal_are_read_whole_or_refused_with_a_sentence() {
+    for (what, change, refusal) in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || FolderConfig { ballast_bytes: 4096, ..FolderConfig::new(folder.path()) };
+        let (mut store, _) = Store::open(config(), small(), &mut |_| {}).unwrap();
+        for slot in 0..20 {
+            store.append(&submit(slot, u64::from(slot) + 1, 300));
+            store.commit().unwrap();
+        }
+        drop(store);
+        change(folder.path());
+        for start in 1..=2 {
+            let mut loaded = Loaded::default();
+            let opened = Store::open(config(), small(), &mut |record| loaded.take(record));
+            match (opened, refusal) {
+                (Ok((mut store, _)), None) => {
+                    assert_eq!(loaded.tasks.len(), 19 + start, "{what}, start {start}");
+                    store.append(&submit(20, 21, 300));
+                    store.commit().unwrap();
+                }
+                (Err(error), Some(part)) => {
+                    let sentence = error.to_string();
+                    assert!(sentence.contains(part), "{what}, start {start}: {sentence}");
+                }
+                (Ok(_), Some(_)) => panic!("{what}: served"),
+                (Err(error), None) => panic!("{what}, start {start}: {error}"),
+            }
+        }
     }
 }
