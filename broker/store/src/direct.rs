@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::Error;
-use super::medium::{Archive, Chunks, Copier, Copy, Medium, ReadError, Room};
+use super::medium::{
+    Archive, Chunks, Copier, Copy, FORMAT_WITHOUT_JOURNAL, Medium, ReadError, Room,
+};
 
 /// The medium of a store whose commits go straight to an archive.
 pub struct Direct(Arc<dyn Archive>);
@@ -59,6 +61,10 @@ impl Medium for Direct {
 
     fn opened(&mut self) -> Result<(), Error> {
         self.0.opened()
+    }
+
+    fn format(&self) -> u32 {
+        FORMAT_WITHOUT_JOURNAL
     }
 
     fn abandon(self: Box<Self>) {}

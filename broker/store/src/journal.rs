@@ -33,7 +33,7 @@ use self::scan::{ChunkPlace, Found};
 pub use self::segments::Segments;
 use super::chunk;
 use super::error::Error;
-use super::medium::{Archive, Chunks, Copier, Copy, Medium, ReadError, Room};
+use super::medium::{Archive, Chunks, Copier, Copy, FORMAT, Medium, ReadError, Room};
 
 /// A segment grows by so many bytes at a time, so that a small journal takes little room.
 const GROWTH_BYTES: u32 = 1024 * 1024;
@@ -326,6 +326,10 @@ impl Medium for Journal {
             self.thread = Some(self.mover().start()?);
         }
         Ok(())
+    }
+
+    fn format(&self) -> u32 {
+        FORMAT
     }
 
     fn abandon(self: Box<Self>) {}

@@ -150,9 +150,9 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// The format in which the store writes.
+    /// The format of what the log lies on: of the data folder.
     pub fn format(&self) -> u32 {
-        u32::from(chunk::FORMAT)
+        self.medium.format()
     }
 
     /// The locations of a task's live records, including records of the open batch.

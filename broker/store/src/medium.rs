@@ -68,6 +68,11 @@ pub trait Chunks {
     fn numbers_below(&self, base: u64) -> Result<Vec<u64>, ReadError>;
 }
 
+/// The format of a folder with a journal: the newest that this program knows.
+pub(crate) const FORMAT: u32 = 2;
+/// The format of a folder without a journal.
+pub(crate) const FORMAT_WITHOUT_JOURNAL: u32 = 1;
+
 /// The storage that a store needs for its log. The store makes one call for each chunk or batch,
 /// never one for each record.
 pub trait Medium: Chunks + Send {
@@ -95,6 +100,9 @@ pub trait Medium: Chunks + Send {
     /// # Errors
     /// When the medium cannot be used for further batches.
     fn opened(&mut self) -> Result<(), Error>;
+
+    /// The format of what the log lies on.
+    fn format(&self) -> u32;
 
     /// Releases a log that the store refuses to serve.
     fn abandon(self: Box<Self>);

@@ -29,8 +29,6 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 
 pub use self::check::{Report, check, check_telling};
-#[cfg(test)]
-pub(crate) use self::folder::FORMAT;
 use self::folder::Folder;
 use self::log::{Log, SEGMENT_BYTES};
 use self::watch::Watch;

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use celeriac_record::{Named, Record, Slot, State};
 
 use super::files::PRIVATE_FOLDER;
-use super::folder::{FORMAT_WITHOUT_JOURNAL, Folder, room_in};
+use super::folder::{Folder, room_in};
 use super::guard::{self, SPARE_BYTES};
 use super::log::Log;
 use super::note::Note;
 use super::watch::Watch;
 use crate::error::Error;
 use crate::journal::Reading;
+use crate::medium::FORMAT_WITHOUT_JOURNAL;
 use crate::survey;
 
 /// The beginning of a copy's name.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::files::{self, LOST_AND_FOUND, PRIVATE_FOLDER, sync_folder};
-use super::folder::{FORMAT_WITHOUT_JOURNAL, Folder, room_in};
+use super::folder::{Folder, room_in};
 use super::log::{Log, SEGMENT_BYTES};
 use super::open::unreadable;
 use super::sync::syncs;
@@ -20,7 +20,7 @@ use super::watch::Watch;
 use crate::backup::BackupError;
 use crate::chunk;
 use crate::error::Error;
-use crate::medium::{Copier, Copy, ReadChunk, ReadError};
+use crate::medium::{Copier, Copy, FORMAT_WITHOUT_JOURNAL, ReadChunk, ReadError};
 
 /// Chunks written to the copy in one batch.
 const BATCH_BYTES: usize = 1024 * 1024;

@@ -12,12 +12,8 @@ use super::files::{
     write_synced,
 };
 use crate::error::Error;
-use crate::medium::Room;
+use crate::medium::{FORMAT, Room};
 
-/// The format of a folder with a journal: the newest that this program knows.
-pub(crate) const FORMAT: u32 = 2;
-/// The format of a folder without a journal.
-pub(crate) const FORMAT_WITHOUT_JOURNAL: u32 = 1;
 /// The files and folders that sled makes.
 pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 /// A killed broker keeps its lock until its last write has ended. The next broker must not fail

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use celeriac_record::Record;
 
-use super::folder::{FORMAT, FORMAT_WITHOUT_JOURNAL, Folder};
+use super::folder::Folder;
 use super::log::{Log, OpenFailure};
 use super::segments::SegmentFiles;
 use super::watch::Watch;
@@ -13,7 +13,7 @@ use super::{FolderConfig, Progress, QuietlyClosed, SledArchive, files, guard, re
 use crate::direct::Direct;
 use crate::error::Error;
 use crate::journal::{Journal, Reading};
-use crate::medium::Medium;
+use crate::medium::{FORMAT, FORMAT_WITHOUT_JOURNAL, Medium};
 use crate::{Marks, Store, StoreConfig};
 
 /// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::*;
-use crate::sled::FORMAT;
+use crate::medium::FORMAT;
 
 /// A folder with a history: several starts, cleaning, a large payload.
 fn folder_with_history() -> (tempfile::TempDir, Loaded) {

@@ -17,7 +17,7 @@ use celeriac_record::{
 
 use super::*;
 use crate::check;
-use crate::sled::FORMAT;
+use crate::medium::FORMAT;
 
 fn fixture(format: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/fixtures/format-{format}"))
@@ -220,6 +220,7 @@ fn folder_of_an_earlier_version_is_read_whole() {
         let (store, marks, loaded) = open(folder.path()).unwrap();
         assert_eq!(marks, Marks { serial: 107, lease: 1072 });
         assert_eq!(loaded, expected);
+        assert_eq!(store.format(), format);
         store.close().unwrap();
     }
     let folder = restored(&fixture(1));
@@ -228,7 +229,9 @@ fn folder_of_an_earlier_version_is_read_whole() {
         let config = FolderConfig { ballast_bytes: 4096, ..FolderConfig::new(folder.path()) };
         let opened = Store::open(config, small(), &mut |record| loaded.take(record));
         assert_eq!(loaded, expected, "carried on with a journal");
-        opened.unwrap().0.close().unwrap();
+        let (store, _) = opened.unwrap();
+        assert_eq!(store.format(), FORMAT);
+        store.close().unwrap();
         assert_eq!(check(folder.path()).unwrap().format, FORMAT);
     }
 }
