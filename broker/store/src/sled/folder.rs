@@ -37,7 +37,7 @@ impl Folder {
         // A disk that fails must not look like a folder that is missing.
         let existed = match fs::metadata(path) {
             Ok(found) => found.is_dir(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) if is_no_such_path(&error) => false,
             Err(error) => {
                 return Err(Error::io(format!("look at the data folder {}", path.display()))(
                     error,
@@ -275,6 +275,10 @@ pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
     })?;
     let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
     Ok(Room { free_bytes, disk_bytes, ..Room::default() })
+}
+
+fn is_no_such_path(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn wait_for_lock(
