@@ -83,7 +83,7 @@ fn the_start_and_a_lost_worker_have_lines_with_all_that_matters() {
     assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"), "{ready}");
     assert_eq!(ready["address"], address, "{ready}");
     assert_eq!(ready["data"], folder.to_str().expect("text"), "{ready}");
-    assert_eq!((&ready["format"], &ready["tasks"]), (&1.into(), &0.into()), "{ready}");
+    assert_eq!((&ready["format"], &ready["tasks"]), (&2.into(), &0.into()), "{ready}");
     assert!(event(&log, "the data folder is open")["file_bytes"].is_u64());
     let open = log.iter().find(|event| event["folder"].is_string() && event["level"] == "WARN");
     assert!(open.is_some_and(|event| event["message"].to_string().contains("chmod")), "{log:?}");
