@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "internals")]
 pub(crate) use self::committer::Committed;
 pub(crate) use self::committer::{CommitConfig, Committer};
-pub(crate) use self::here::Here;
+pub(crate) use self::here::{Attempt, Here};
 use self::here::{Turns, turn};
 use crate::error::RunError;
 use crate::send_queue::SendQueue;
@@ -99,9 +99,11 @@ pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunEr
         commits.here = Some(here);
     }
     let run = move || {
-        let outcome = run(&committer, &mut batches).and_then(|()| match turn(&committer).take() {
-            Some(committer) => committer.close(),
-            None => Ok(()),
+        let outcome = run(&committer, &mut batches).and_then(|()| {
+            match turn(&committer).and_then(|mut turn| turn.take()) {
+                Some(committer) => committer.close(),
+                None => Ok(()),
+            }
         });
         batches.end(outcome);
     };
@@ -109,13 +111,13 @@ pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunEr
     Ok(commits)
 }
 
+/// Returns when there will be no further batch, also when the driver has panicked.
 fn run(committer: &Turns, batches: &mut Batches) -> Result<(), Error> {
-    let closed = "only the end of this thread closes it";
     loop {
         // A batch never waits for more than one step of the cleaning.
         while batches.is_idle() {
-            let mut turn = turn(committer);
-            let committer = turn.as_mut().expect(closed);
+            let Some(mut turn) = turn(committer) else { return Ok(()) };
+            let Some(committer) = turn.as_mut() else { return Ok(()) };
             let goes_on = committer.clean_in_passing()?;
             batches.note_disk(committer.disk_is_low());
             if !goes_on {
@@ -123,8 +125,8 @@ fn run(committer: &Turns, batches: &mut Batches) -> Result<(), Error> {
             }
         }
         let Some(batch) = batches.batches.blocking_recv() else { return Ok(()) };
-        let mut turn = turn(committer);
-        let committer = turn.as_mut().expect(closed);
+        let Some(mut turn) = turn(committer) else { return Ok(()) };
+        let Some(committer) = turn.as_mut() else { return Ok(()) };
         let committed = committer.commit(batch)?;
         batches.confirm(committer.disk_is_low());
         committer.answer(committed);

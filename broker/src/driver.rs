@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::commit::{Batch, CommitEvent, Commits, Here};
+use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here};
 use crate::error::RunError;
 use crate::room::Place;
 use crate::send_queue::SendQueue;
@@ -266,11 +266,11 @@ impl Driver {
         let batch = self.take_batch();
         let batch = match &self.here {
             Some(here) if !waits && Here::suits(&batch) => match here.commit(batch)? {
-                Ok(disk_is_low) => {
+                Attempt::Durable { disk_is_low } => {
                     self.disk_is_low = disk_is_low;
                     return Ok(());
                 }
-                Err(batch) => batch,
+                Attempt::NotNow(batch) => batch,
             },
             _ => batch,
         };

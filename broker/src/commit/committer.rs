@@ -52,6 +52,12 @@ enum Departure {
     Log(Box<LostWorker>),
 }
 
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer").finish_non_exhaustive()
+    }
+}
+
 impl Committer {
     pub(super) fn new(store: Store, config: CommitConfig) -> Self {
         Self { store, config, connections: Connections::default(), backups: Vec::new() }

@@ -2,7 +2,7 @@
 //! and answered without a hand-over to the store's thread and back. On an idle machine each
 //! hand-over costs more than the work itself.
 //!
-//! While the driver's thread is in the disk, it runs no session. So a thread of its own watches how
+//! While the driver's thread waits for the disk, it runs no session. So a thread of its own watches how
 //! long each of these commits takes, and tells the owner of the broker about one that does not end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,15 +41,19 @@ struct Watch {
     overdue: CancellationToken,
 }
 
-impl std::fmt::Debug for Committer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Committer").finish_non_exhaustive()
-    }
+/// What became of a batch that the driver wanted to commit itself.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is durable and answered.
+    Durable { disk_is_low: bool },
+    /// The store's thread has the committer, or needs it: the batch comes back.
+    NotNow(Batch),
 }
 
-/// The committer, for a thread that may wait for the other.
-pub(super) fn turn(committer: &Turns) -> MutexGuard<'_, Option<Committer>> {
-    committer.lock().expect("a panic of one thread ends the other")
+/// The committer, for a thread that may wait for the other. `None`: the other thread has panicked,
+/// and the committer must not be used.
+pub(super) fn turn(committer: &Turns) -> Option<MutexGuard<'_, Option<Committer>>> {
+    committer.lock().ok()
 }
 
 impl Here {
@@ -74,25 +78,27 @@ impl Here {
         batch.effects.len() <= EFFECTS_MAX && batch.bytes <= PAYLOAD_BYTES_MAX
     }
 
-    /// Commits and answers a batch, and says whether the disk is low. Gives the batch back when the
-    /// store's thread has the committer, or needs it.
+    /// Commits and answers a batch, unless the store's thread has the committer or needs it.
     ///
     /// # Errors
     /// The store's error. The store cannot be used any more.
-    pub(crate) fn commit(&self, batch: Batch) -> Result<Result<bool, Batch>, Error> {
+    pub(crate) fn commit(&self, batch: Batch) -> Result<Attempt, Error> {
         let mut turn = match self.committer.try_lock() {
             Ok(turn) => turn,
-            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return Ok(Err(batch)),
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => {
+                return Ok(Attempt::NotNow(batch));
+            }
         };
         let Some(committer) = turn.as_mut().filter(|committer| !committer.is_to_clean()) else {
-            return Ok(Err(batch));
+            return Ok(Attempt::NotNow(batch));
         };
         self.watch.begin();
         let committed = committer.commit(batch);
-        self.watch.end();
+        // This asks the disk too.
         let disk_is_low = committer.disk_is_low();
+        self.watch.end();
         committer.answer(committed?);
-        Ok(Ok(disk_is_low))
+        Ok(Attempt::Durable { disk_is_low })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::{Tally, backlog};
-use crate::{RandomSource, Setup, TrafficRun};
+use crate::{BrokerProcess, RandomSource, Setup, TrafficRun};
 
 /// The number of producers and of workers, besides the two of the queue whose order is judged.
 const CLIENTS: usize = 4;
@@ -66,6 +66,27 @@ fn count(tally: &Tally, what: &str) -> u64 {
     tally.counts.get(what).copied().unwrap_or(0)
 }
 
+/// Kills the broker at any moment, and starts it again. Returns whether it has started.
+pub(super) async fn kill_and_restart(
+    kill: u64,
+    broker: &mut BrokerProcess,
+    traffic: &TrafficRun,
+    random: &mut RandomSource,
+    tally: &mut Tally,
+) -> bool {
+    sleep(Duration::from_micros(random.below(60_000))).await;
+    broker.kill().await;
+    traffic.note_restart();
+    tally.runs += 1;
+    let begun = Instant::now();
+    if let Err(exit) = broker.try_restart().await {
+        tally.failed_starts.push(format!("after kill {kill} of a round: {exit:?}"));
+        return false;
+    }
+    tally.ready_after(begun.elapsed());
+    true
+}
+
 /// Several kills on one folder. Returns what was wrong.
 async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
@@ -77,17 +98,9 @@ async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tal
             found.push(format!("before kill {kill} nothing got done for {PATIENCE:?}"));
             break;
         }
-        // The kill happens at any moment.
-        sleep(Duration::from_micros(random.below(60_000))).await;
-        broker.kill().await;
-        traffic.note_restart();
-        tally.runs += 1;
-        let begun = Instant::now();
-        if let Err(exit) = broker.try_restart().await {
-            tally.failed_starts.push(format!("after kill {kill} of a round: {exit:?}"));
+        if !kill_and_restart(kill, &mut broker, &traffic, &mut random, tally).await {
             return found;
         }
-        tally.ready_after(begun.elapsed());
         found.extend(backlog::look(broker.address(), tasks).await);
     }
     let history = traffic.history().clone();

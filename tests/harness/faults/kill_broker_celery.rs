@@ -8,15 +8,15 @@ mod application;
 mod edited;
 mod runs;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use celeriac_history::{Answer, Event, History, Promises, RequestItem};
 use celeriac_proto::wire::task_report::Report;
-use tokio::time::sleep;
 
 use self::application::{Application, Python};
 use self::runs::Runs;
 use super::Tally;
+use super::kill_broker::kill_and_restart;
 use crate::traffic_run::show;
 use crate::{RandomSource, RecordingProxy, Setup, TrafficRun};
 
@@ -78,17 +78,9 @@ async fn round(
             found.push(format!("before kill {kill} nothing began for {PATIENCE:?}"));
             break;
         }
-        // The kill happens at any moment.
-        sleep(Duration::from_micros(random.below(60_000))).await;
-        broker.kill().await;
-        traffic.note_restart();
-        tally.runs += 1;
-        let begun = Instant::now();
-        if let Err(exit) = broker.try_restart().await {
-            tally.failed_starts.push(format!("after kill {kill} of a round: {exit:?}"));
+        if !kill_and_restart(kill, &mut broker, &traffic, &mut random, tally).await {
             return found;
         }
-        tally.ready_after(begun.elapsed());
     }
     let told = application.finish().await;
     // The workers go on until every task that the broker confirmed has ended.
