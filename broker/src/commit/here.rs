@@ -2,8 +2,9 @@
 //! and answered without a hand-over to the store's thread and back. On an idle machine each
 //! hand-over costs more than the work itself.
 //!
-//! While the driver's thread waits for the disk, it runs no session. So a thread of its own watches how
-//! long each of these commits takes, and tells the owner of the broker about one that does not end.
+//! While the driver's thread waits for the disk, it runs no session. So a thread of its own watches
+//! how long each of these commits takes, and tells the owner of the broker about one that does not
+//! end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
