@@ -26,6 +26,11 @@ impl Machine {
                 present.or(Some(slot)),
                 "the id finds every task except a successor that waits"
             );
+            assert_eq!(
+                self.tasks.find_leased(&self.tasks.id(task), task.lease()),
+                found.filter(|_| task.lease() == 0).or(Some(slot)),
+                "a lease leads to the same task as the id"
+            );
             assert!(present.is_none_or(|present| self.successors.of(present) == Some(slot)));
             let count = counts.entry(task.queue()).or_default();
             count[6] += 1;

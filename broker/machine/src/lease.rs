@@ -43,9 +43,9 @@ impl Machine {
         session.consumer.alone = alone;
         let task = self.tasks.task_mut(slot);
         let redelivered = task.lease() != 0;
-        task.set_lease(self.latest_lease);
         task.closed_by = ClosedBy::Nobody;
         let payload_bytes = task.payload_bytes();
+        self.tasks.set_lease(slot, self.latest_lease);
         let run = self.tasks.extra_mut(slot).run.get_or_insert_default();
         run.holder = Some(holder);
         run.place = session.consumer.add_lease(slot, payload_bytes);
@@ -104,7 +104,8 @@ impl Machine {
         session: SessionKey,
         report: &TaskReport,
     ) -> Result<Slot, ReportOutcome> {
-        let slot = self.tasks.find(&report.id).ok_or(Err((Code::NotFound, None)))?;
+        let slot = self.tasks.find_leased(&report.id, report.lease);
+        let slot = slot.ok_or(Err((Code::NotFound, None)))?;
         let task = self.tasks.task(slot);
         let stale = Err((Code::StaleLease, Some(task.state)));
         if task.lease() != report.lease || report.lease == 0 {

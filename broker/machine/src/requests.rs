@@ -62,6 +62,8 @@ impl Machine {
     fn produce(&mut self, step: &mut Step<'_>, asker: Asker, produce: Produce) {
         match produce {
             Produce::Submit(tasks) => {
+                let submissions = tasks.iter().flatten();
+                self.tasks.look_for(submissions.map(|submission| &*submission.spec.id));
                 let mut outcomes = Vec::with_capacity(tasks.len());
                 for task in tasks {
                     outcomes.push(match task {
@@ -144,6 +146,7 @@ impl Machine {
                 step.answer(asker, Answer::Done);
             }
             Work::Report(reports) => {
+                self.tasks.look_ahead(reports.iter().flatten().map(|report| report.lease));
                 let mut outcomes = Vec::with_capacity(reports.len());
                 for report in reports {
                     outcomes.push(match report {

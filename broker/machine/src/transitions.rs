@@ -72,7 +72,7 @@ impl Machine {
             lease: task.lease(),
             closed_by: task.closed_by,
             session: holder.map(|holder| self.sessions.session(holder).id),
-            worker: "".into(),
+            worker: run.map_or_else(|| "".into(), |run| run.worker.clone()),
             attempts: 0,
             deliveries: 0,
             losses: 0,
@@ -90,7 +90,6 @@ impl Machine {
             redelivered: false,
         };
         if let Some(run) = run {
-            changed.worker.clone_from(&run.worker);
             changed.attempts = run.attempts;
             changed.deliveries = run.deliveries;
             changed.losses = run.losses;

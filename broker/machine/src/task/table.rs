@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use celeriac_proto::TaskId;
-use celeriac_record::{Slot, State, TaskKey};
+use celeriac_record::{Lease, Slot, State, TaskKey};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
@@ -19,6 +19,10 @@ const SHARDS: usize = 1024;
 const SHARD_ROOM_MAX: usize = 8;
 const SHARD_ROOM_MIN: usize = 256;
 
+/// The number of leases whose slots are at hand. A worker holds at most so many leases at once, and
+/// mostly reports on the latest of them.
+const LEASES_AT_HAND: usize = 64 * 1024;
+
 const NAMED: &str = "references to a slot are removed with its task";
 
 #[derive(Debug)]
@@ -26,6 +30,9 @@ pub(crate) struct Tasks {
     slots: Pages<Task>,
     extras: Pages<Extra>,
     by_id: Vec<HashTable<Slot>>,
+    /// The slot of each of the latest leases, by the number of the lease. An entry may be outdated,
+    /// so a reader must check the lease of the task.
+    by_lease: Vec<Slot>,
     len: usize,
     /// The hasher has a seed, so that a client cannot make ids collide on purpose.
     hasher: FixedState,
@@ -37,6 +44,7 @@ impl Tasks {
             slots: Pages::default(),
             extras: Pages::default(),
             by_id: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            by_lease: Vec::new(),
             len: 0,
             hasher: FixedState::with_seed(seed),
         }
@@ -58,6 +66,41 @@ impl Tasks {
         self.by_id[shard(hash)].find(hash, |slot| self.holds(*slot, packed, id)).copied()
     }
 
+    /// Like [`find`](Self::find), for the task of an id that probably has this lease.
+    ///
+    /// Most reports name a recent lease. The way from the number of the lease to the task needs one
+    /// wait for memory, and the way from the id needs three.
+    pub fn find_leased(&self, id: &str, lease: Lease) -> Option<Slot> {
+        self.at_hand(lease)
+            .filter(|slot| self.holds(*slot, PackedId::of(id), id))
+            .or_else(|| self.find(id))
+    }
+
+    /// Reads the entries of tasks with these leases. The processor then waits for the memory of
+    /// several entries at once, and the reports that follow find it at hand. Measured with a
+    /// million tasks, together with [`look_for`](Self::look_for): a lifecycle takes a twentieth
+    /// less processor time.
+    pub fn look_ahead(&self, leases: impl Iterator<Item = Lease>) {
+        let extras = leases.filter_map(|lease| self.task(self.at_hand(lease)?).extra);
+        let runs = extras.filter_map(|key| self.extras.get(key.get() - 1)?.run.as_deref());
+        std::hint::black_box(runs.filter(|run| run.attempts > 0).count());
+    }
+
+    /// Looks up ids of which most are new, for the same reason.
+    pub fn look_for<'i>(&self, ids: impl Iterator<Item = &'i str>) {
+        let found = ids.filter(|id| {
+            let hash = hash(&self.hasher, PackedId::of(id), id);
+            self.by_id[shard(hash)].find(hash, |_| true).is_some()
+        });
+        std::hint::black_box(found.count());
+    }
+
+    /// The slot of a task with this lease, if the lease is one of the latest.
+    fn at_hand(&self, lease: Lease) -> Option<Slot> {
+        let slot = *self.by_lease.get(lease as usize % LEASES_AT_HAND)?;
+        self.try_task(slot).filter(|task| task.lease() == lease && lease != 0).map(|_| slot)
+    }
+
     fn holds(&self, slot: Slot, packed: PackedId, id: &str) -> bool {
         let task = self.task(slot);
         task.id == packed && (!packed.is_long() || self.long_id(task) == id)
@@ -74,6 +117,16 @@ impl Tasks {
 
     pub fn task_mut(&mut self, slot: Slot) -> &mut Task {
         self.slots.get_mut(slot).expect(NAMED)
+    }
+
+    /// Gives the task of a slot a new lease.
+    pub fn set_lease(&mut self, slot: Slot, lease: Lease) {
+        self.task_mut(slot).set_lease(lease);
+        let place = lease as usize % LEASES_AT_HAND;
+        if place >= self.by_lease.len() {
+            self.by_lease.resize(place + 1, Slot::MAX);
+        }
+        self.by_lease[place] = slot;
     }
 
     /// The order of the task of a slot, if the task waits in line.
