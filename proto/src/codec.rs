@@ -167,8 +167,7 @@ impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
             buffer.reserve((whole - buffer.len()).min(RESERVE_BYTES_MAX));
             return Ok(None);
         };
-        measure::<In>(&frame)?;
-        Ok(Some(In::decode(frame.freeze())?))
+        Ok(Some(measure::<In>(&frame)?.decode(frame.freeze())?))
     }
 }
 

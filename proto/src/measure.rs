@@ -6,6 +6,8 @@
 //! decoded. It does not look at the meaning of the fields, nor does it check that the bytes are a
 //! right message: where they are not, the walk ends, as the decoder will.
 
+use bytes::Bytes;
+use prost::DecodeError;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::limits::{CLIENT_FRAME_FIELDS_MAX, MESSAGE_FIELDS_MAX, SERVER_FRAME_FIELDS_MAX};
@@ -52,16 +54,45 @@ pub trait Frame: prost::Message + Default {
     const SHAPE: &'static Shape;
     /// The most fields that the frame may have in all, at every depth.
     const FIELDS_MAX: u32;
+
+    /// A blank frame whose body has this name in the frame, with room for so many items. `None`:
+    /// such a body is no batch.
+    fn with_room(body: &str, items: usize) -> Option<Self>;
 }
 
 impl Frame for ClientFrame {
     const SHAPE: &'static Shape = &shapes::CLIENT_FRAME;
     const FIELDS_MAX: u32 = CLIENT_FRAME_FIELDS_MAX;
+
+    fn with_room(body: &str, items: usize) -> Option<Self> {
+        use crate::wire::{Report, Submit, client_frame::Body};
+        let body = match body {
+            "submit" => Body::Submit(Submit { tasks: Vec::with_capacity(items) }),
+            "report" => Body::Report(Report { reports: Vec::with_capacity(items) }),
+            _ => return None,
+        };
+        Some(Self { body: Some(body), ..Self::default() })
+    }
 }
 
 impl Frame for ServerFrame {
     const SHAPE: &'static Shape = &shapes::SERVER_FRAME;
     const FIELDS_MAX: u32 = SERVER_FRAME_FIELDS_MAX;
+
+    fn with_room(body: &str, items: usize) -> Option<Self> {
+        use crate::wire::{Deliver, ReportReply, SubmitReply, server_frame::Body};
+        let body = match body {
+            "deliver" => Body::Deliver(Deliver { deliveries: Vec::with_capacity(items) }),
+            "submit_reply" => {
+                Body::SubmitReply(SubmitReply { outcomes: Vec::with_capacity(items) })
+            }
+            "report_reply" => {
+                Body::ReportReply(ReportReply { outcomes: Vec::with_capacity(items) })
+            }
+            _ => return None,
+        };
+        Some(Self { body: Some(body), ..Self::default() })
+    }
 }
 
 /// The result of the walk over a frame.
@@ -71,6 +102,28 @@ pub struct Measure {
     pub fields: u32,
     /// The number of steps of the walk, never more than the frame has bytes.
     pub steps: usize,
+    /// The name of the frame's body in the frame, and the number of its most frequent field. Empty
+    /// if the frame has no body, or is short.
+    batch: (&'static str, u32),
+}
+
+impl Measure {
+    /// Decodes the frame that was measured. A long batch is decoded into memory of its size: memory
+    /// that grows item by item would be copied several times.
+    ///
+    /// # Errors
+    /// As the decoder finds them.
+    pub fn decode<F: Frame>(&self, frame: Bytes) -> Result<F, DecodeError> {
+        let (body, items) = self.batch;
+        // Every item has at least two bytes, so a frame cannot ask for more memory than it fills.
+        let mut decoded = if items == 0 {
+            F::default()
+        } else {
+            F::with_room(body, items as usize).unwrap_or_default()
+        };
+        decoded.merge(frame)?;
+        Ok(decoded)
+    }
 }
 
 /// A frame has too many fields of one kind.
@@ -123,14 +176,14 @@ const SHORT_BYTES: usize = 256;
 /// ```
 pub fn measure<F: Frame>(frame: &[u8]) -> Result<Measure, TooMany> {
     if frame.len() <= SHORT_BYTES {
-        return Ok(Measure { fields: frame.len() as u32 / 2, steps: 0 });
+        return Ok(Measure { fields: frame.len() as u32 / 2, ..Measure::default() });
     }
     measure_as(F::SHAPE, F::FIELDS_MAX, frame)
 }
 
 fn measure_as(shape: &'static Shape, fields_max: u32, frame: &[u8]) -> Result<Measure, TooMany> {
     let mut walk = Walk { found: Measure::default(), fields_max, frame: shape.name };
-    match walk.message(shape, frame) {
+    match walk.message(shape, frame, 0) {
         Err(Stop::TooMany(error)) => Err(error),
         Ok(()) | Err(Stop::Malformed) => Ok(walk.found),
     }
@@ -153,7 +206,12 @@ enum Stop {
 
 impl Walk {
     /// The shapes bound the depth of the recursion: no message holds a message of its own kind.
-    fn message(&mut self, shape: &'static Shape, mut bytes: &[u8]) -> Result<(), Stop> {
+    fn message(
+        &mut self,
+        shape: &'static Shape,
+        mut bytes: &[u8],
+        depth: usize,
+    ) -> Result<(), Stop> {
         let mut counts = [0_u32; COUNTED_FIELDS_MAX];
         let mut others = 0;
         while !bytes.is_empty() {
@@ -177,8 +235,13 @@ impl Walk {
             };
             counts[index] = counts[index].saturating_add(items);
             bounded(counts[index], field.max, field.name, shape)?;
+            match depth {
+                0 => self.found.batch = (field.name, 0),
+                1 => self.found.batch.1 = self.found.batch.1.max(counts[index]),
+                _ => {}
+            }
             if let Some((inner, content)) = inside {
-                self.message(inner, content)?;
+                self.message(inner, content, depth + 1)?;
             }
         }
         Ok(())
@@ -317,6 +380,41 @@ mod tests {
         let refused =
             measure::<ClientFrame>(&twice).expect_err("the decoder would put the two together");
         assert_eq!((refused.what, refused.max), ("submit", 1));
+    }
+
+    #[test]
+    fn a_batch_is_decoded_into_memory_of_its_size() {
+        let tasks: Vec<Task> =
+            (0..100).map(|id| Task { id: format!("task-{id}"), ..Task::default() }).collect();
+        let submit = ClientFrame {
+            request_id: 7,
+            timeout_ms: 0,
+            body: Some(Body::Submit(Submit { tasks })),
+        };
+        let frame = Bytes::from(submit.encode_to_vec());
+        let decoded: ClientFrame =
+            measure::<ClientFrame>(&frame).expect("few fields").decode(frame).expect("a frame");
+        assert_eq!(decoded, submit);
+        let Some(Body::Submit(Submit { tasks })) = decoded.body else { panic!("a submit") };
+        assert_eq!(tasks.capacity(), 100);
+    }
+
+    /// The measure of one frame decodes no other frame wrongly, so that a mistake costs time alone.
+    #[test]
+    fn a_frame_is_decoded_as_it_is_whatever_was_measured() {
+        let submit = |tasks| ClientFrame {
+            request_id: 1,
+            timeout_ms: 0,
+            body: Some(Body::Submit(Submit { tasks: vec![tagged(60); tasks] })),
+        };
+        let heartbeat = ClientFrame { request_id: 2, ..ClientFrame::default() };
+        let measured = measure::<ClientFrame>(&submit(9).encode_to_vec()).expect("few fields");
+        for frame in [submit(1), submit(30)] {
+            assert_eq!(measured.decode(frame.encode_to_vec().into()), Ok(frame));
+        }
+        // This frame has no body, so the room for one must not be one.
+        let measured = measure::<ClientFrame>(&heartbeat.encode_to_vec()).expect("few fields");
+        assert_eq!(measured.decode(heartbeat.encode_to_vec().into()), Ok(heartbeat));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::time::timeout;
 
 use super::reader::{EndOfFrames, Reader};
-use super::requests::weight_of_a_small_one;
+use super::requests::measure_small;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::lobby::{Guest, Seat};
 
@@ -82,7 +82,7 @@ async fn hello(
     let arrived = reader.next().await.map_err(farewell)?;
     let refused = |error: FrameError| Farewell::Refusal(0, framing_refusal(&error));
     let (frame, secret) = (arrived.frame, shared.config.token.clone());
-    if weight_of_a_small_one(&frame).map_err(refused)?.is_some() {
+    if measure_small(&frame).map_err(refused)?.is_some() {
         return decode_hello(&frame, connection, secret.as_deref());
     }
     // The broker decodes one large frame at a time, here as after the handshake.

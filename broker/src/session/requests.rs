@@ -5,15 +5,15 @@
 use bytes::Bytes;
 use celeriac_machine::command::{Ask, Command, ConnectionKey, Refusal};
 use celeriac_proto::FrameError;
-use celeriac_proto::measure::measure;
+use celeriac_proto::measure::{Measure, measure};
 use celeriac_proto::wire::ClientFrame;
-use prost::Message;
 use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
+use crate::room::Place;
 
 /// The cost of a field beside its bytes: most of the field's memory and of its decoding time.
 const BYTES_PER_FIELD: usize = 32;
@@ -58,13 +58,14 @@ impl Decoding {
     }
 }
 
-/// The weight of a small frame, or `None` for a large one.
-pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, FrameError> {
+/// The measure and the weight of a small frame, or `None` for a large one.
+pub(super) fn measure_small(frame: &[u8]) -> Result<Option<(Measure, usize)>, FrameError> {
     if frame.len() > SMALL_BYTES {
         return Ok(None);
     }
-    let weight = frame.len() + BYTES_PER_FIELD * measure::<ClientFrame>(frame)?.fields as usize;
-    Ok((weight <= SMALL_WEIGHT_MAX).then_some(weight))
+    let measure = measure::<ClientFrame>(frame)?;
+    let weight = frame.len() + BYTES_PER_FIELD * measure.fields as usize;
+    Ok((weight <= SMALL_WEIGHT_MAX).then_some((measure, weight)))
 }
 
 /// Why a connection ends.
@@ -104,10 +105,16 @@ pub(super) async fn run(
         // A client that does not read its answers delays only its own requests, so this wait sends
         // no signs of life.
         in_flight.begin().await;
-        let handed_over = match weight_of_a_small_one(&arrived.frame) {
-            Ok(Some(weight)) => {
+        let handed_over = match measure_small(&arrived.frame) {
+            Ok(Some((measure, weight))) => {
                 weighed += weight;
-                small(reader, arrived, weight, connection, shared, in_flight, &bounds).await
+                let decoded = decoded(measure, arrived.frame, connection, &bounds);
+                match decoded {
+                    Ok(command) => {
+                        small(reader, command, arrived.place, weight, shared, in_flight).await
+                    }
+                    Err(error) => Err(broken(&error)),
+                }
             }
             Ok(None) => large(reader, arrived, connection, shared, in_flight, bounds).await,
             Err(error) => Err(broken(&error)),
@@ -133,16 +140,14 @@ fn broken(error: &FrameError) -> EndOfRequests {
 
 async fn small(
     reader: &mut Reader<impl Incoming>,
-    arrived: Arrived,
+    command: Command,
+    place: Option<Place>,
     weight: usize,
-    connection: ConnectionKey,
     shared: &Shared,
     in_flight: &InFlight,
-    bounds: &Bounds,
 ) -> Result<(), EndOfRequests> {
-    let command = decoded(arrived.frame, connection, bounds).map_err(|error| broken(&error))?;
     let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
-    let held = Held { frame: arrived.place, room, taken: None };
+    let held = Held { frame: place, room, taken: None };
     in_flight.let_wait(&command);
     reader.said_goodbye |= matches!(command, Command::Request { ask: Ask::Goodbye, .. });
     hand_over(reader, Input::Request { command, _held: held }, shared).await
@@ -160,10 +165,7 @@ async fn large(
 ) -> Result<(), EndOfRequests> {
     let Arrived { frame, place } = arrived;
     let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
-    let decode = move || {
-        measure::<ClientFrame>(&frame)?;
-        decoded(frame, connection, &bounds)
-    };
+    let decode = move || decoded(measure::<ClientFrame>(&frame)?, frame, connection, &bounds);
     let decoded = reader.pulse.during(shared.decoding.run(decode)).await;
     let command = decoded.map_err(|error| broken(&error))?;
     let (taken, when_taken) = oneshot::channel();
@@ -185,9 +187,10 @@ async fn hand_over(
 }
 
 fn decoded(
+    measure: Measure,
     frame: Bytes,
     connection: ConnectionKey,
     bounds: &Bounds,
 ) -> Result<Command, FrameError> {
-    Ok(client_command(ClientFrame::decode(frame)?, connection, bounds))
+    Ok(client_command(measure.decode(frame)?, connection, bounds))
 }
