@@ -1,21 +1,23 @@
 //! From domain to wire: one message becomes one frame. The completer has made sure that the frame
-//! is not too large.
+//! is not too large. The committer encodes each message as soon as it is complete: so a message that
+//! waits for its client takes the bytes of its frame, and keeps no chunk of the store in memory.
 
 mod listings;
 mod mail;
 mod outcomes;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
-    WaitingFor,
+    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, RequestId, SignalKind,
+    SubmitOutcome, WaitingFor,
 };
-use celeriac_proto::TaskId;
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
 };
-use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
+use celeriac_proto::wire::{self, ClientFrame, ServerFrame, server_frame::Body};
+use celeriac_proto::{FrameCodec, TaskId};
 use celeriac_record::{Actor, Cancel, Changed, State, Submitted, TaskError, Timestamp};
+use tokio_util::codec::Encoder;
 use uuid::Uuid;
 
 use self::listings::{broker_info, page_cursor, queue_info, worker_status};
@@ -24,7 +26,7 @@ use crate::outgoing::{Delivery, FoundTask, Outgoing, Selection, Shown, TaskView}
 use crate::size;
 
 /// The broker's limits, of which Welcome announces most.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Limits {
     heartbeat_ms: u64,
     lease_ms: u64,
@@ -49,6 +51,26 @@ pub fn limits(config: &Config) -> Limits {
             credit_max: CREDIT_MAX,
         },
     }
+}
+
+/// Appends one message as one frame to `buffer`. Returns the request that the message answers; 0 if
+/// it answers none.
+pub(crate) fn append(message: Outgoing, limits: &Limits, buffer: &mut BytesMut) -> RequestId {
+    let frame = frame(message, limits);
+    let request = frame.request_id;
+    append_frame(frame, buffer);
+    request
+}
+
+/// Appends a refusal to a connection that never got a session.
+pub(crate) fn append_refusal(request: RequestId, refusal: Refusal, buffer: &mut BytesMut) {
+    let body = Some(Body::Error(error(refusal)));
+    append_frame(ServerFrame { request_id: request, body }, buffer);
+}
+
+fn append_frame(frame: ServerFrame, buffer: &mut BytesMut) {
+    let mut codec = FrameCodec::<ClientFrame, ServerFrame>::new(0);
+    codec.encode(frame, buffer).expect("answers are bounded far below 4 GiB");
 }
 
 /// Encodes one message as one frame.
@@ -194,7 +216,7 @@ fn welcome(
     }
 }
 
-pub(crate) fn error(refusal: Refusal) -> wire::Error {
+fn error(refusal: Refusal) -> wire::Error {
     wire::Error {
         code: code(refusal.code) as i32,
         message: sentence(refusal.message),

@@ -6,9 +6,14 @@ pub mod simulation;
 
 pub use celeriac_store::FAIL_READS;
 
+pub use crate::encode::{Limits, frame, limits};
 pub use crate::outgoing::{
     BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
 };
+pub use crate::session::client_command;
 pub use crate::session::decode::{Bounds, ask, hello, needs_no_answer};
-pub use crate::session::encode::{Limits, frame, limits};
-pub use crate::session::{client_command, message_bytes};
+
+/// The bytes that a message takes in a frame, at most.
+pub fn message_bytes(message: &Outgoing) -> usize {
+    crate::size::message(message)
+}

@@ -28,6 +28,7 @@ mod commit;
 mod config;
 mod descriptors;
 mod driver;
+mod encode;
 mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

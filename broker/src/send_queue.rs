@@ -1,19 +1,19 @@
-//! The messages that wait for the writer of a connection. The queue is bounded in messages and in
+//! The frames that wait for the writer of a connection. The queue is bounded in entries and in
 //! bytes, since one answer may have a few bytes or many megabytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::BytesMut;
+use celeriac_machine::command::RequestId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::outgoing::Outgoing;
-
-/// The queue of a connection's messages.
+/// The queue of a connection's frames.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
-    messages: mpsc::Sender<QueuedMessage>,
-    /// Ends the connection at once, and drops the messages that its client has not read.
+    frames: mpsc::Sender<Frames>,
+    /// Ends the connection at once, and drops the frames that its client has not read.
     pub kill: CancellationToken,
     gauge: Gauge,
 }
@@ -28,17 +28,19 @@ struct Counts {
     writes: AtomicUsize,
 }
 
-/// A message, and the room that the message takes until it is written.
+/// One or more whole frames, and the room that they take until they are written.
 #[derive(Debug)]
-pub(crate) struct QueuedMessage {
-    pub message: Outgoing,
-    pub weight: Weight,
+pub(crate) struct Frames {
+    pub bytes: BytesMut,
+    /// The requests that the frames answer.
+    pub answered: Vec<RequestId>,
+    _weight: Weight,
 }
 
 /// Bytes that count for one send queue and for all send queues together, until this value is
 /// dropped.
 #[derive(Debug)]
-pub(crate) struct Weight {
+struct Weight {
     bytes: usize,
     of: Option<(Gauge, AllWaiting)>,
 }
@@ -48,37 +50,32 @@ pub(crate) struct Weight {
 pub(crate) struct AllWaiting(Arc<AtomicUsize>);
 
 /// A sender for a message that may come much later. The sender does not keep the connection open.
-pub(crate) type LateSender = mpsc::WeakSender<QueuedMessage>;
+pub(crate) type LateSender = mpsc::WeakSender<Frames>;
 
 impl SendQueue {
-    /// A send queue for so many messages, and the receiver for its writer.
-    pub(crate) fn new(messages_max: usize) -> (Self, mpsc::Receiver<QueuedMessage>) {
-        let (messages, receiver) = mpsc::channel(messages_max);
-        (Self { messages, kill: CancellationToken::new(), gauge: Gauge::default() }, receiver)
+    /// A send queue for so many entries, and the receiver for its writer.
+    pub(crate) fn new(entries_max: usize) -> (Self, mpsc::Receiver<Frames>) {
+        let (frames, receiver) = mpsc::channel(entries_max);
+        (Self { frames, kill: CancellationToken::new(), gauge: Gauge::default() }, receiver)
     }
 
     pub(crate) fn gauge(&self) -> &Gauge {
         &self.gauge
     }
 
-    /// Takes room for this many bytes until the weight is dropped.
-    pub(crate) fn weigh(&self, bytes: usize, all: &AllWaiting) -> Weight {
-        self.gauge.0.waiting.fetch_add(bytes, Ordering::Relaxed);
-        all.0.fetch_add(bytes, Ordering::Relaxed);
-        Weight { bytes, of: Some((self.gauge.clone(), all.clone())) }
+    /// No frames yet. Their bytes will count for this queue and for all.
+    pub(crate) fn begin(&self, all: &AllWaiting) -> Frames {
+        Frames::new(Weight { bytes: 0, of: Some((self.gauge.clone(), all.clone())) })
     }
 
     /// Returns false when there is no room: the client does not read.
-    pub(crate) fn put(&self, message: Outgoing, weight: Weight) -> bool {
-        !matches!(
-            self.messages.try_send(QueuedMessage { message, weight }),
-            Err(mpsc::error::TrySendError::Full(_))
-        )
+    pub(crate) fn put(&self, frames: Frames) -> bool {
+        !matches!(self.frames.try_send(frames), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     /// A sender that does not keep the connection open.
     pub(crate) fn downgrade(&self) -> LateSender {
-        self.messages.downgrade()
+        self.frames.downgrade()
     }
 }
 
@@ -99,16 +96,36 @@ impl Gauge {
     }
 }
 
-impl QueuedMessage {
-    /// A message so small that its room is not counted.
-    pub(crate) fn small(message: Outgoing) -> Self {
-        Self { message, weight: Weight { bytes: 0, of: None } }
+impl Frames {
+    /// No frames yet. Few bytes will follow, which count nowhere.
+    pub(crate) fn of_few_bytes() -> Self {
+        Self::new(Weight { bytes: 0, of: None })
+    }
+
+    fn new(weight: Weight) -> Self {
+        Self { bytes: BytesMut::new(), answered: Vec::new(), _weight: weight }
+    }
+
+    /// Lets `append` add a frame. It returns the request that the frame answers; 0 if it answers
+    /// none.
+    pub(crate) fn add(&mut self, append: impl FnOnce(&mut BytesMut) -> RequestId) {
+        let request = append(&mut self.bytes);
+        if request != 0 {
+            self.answered.push(request);
+        }
+        self._weight.becomes(self.bytes.capacity());
     }
 }
 
 impl Weight {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Takes room for so many bytes in place of the bytes before.
+    fn becomes(&mut self, bytes: usize) {
+        let Some((gauge, all)) = &self.of else { return };
+        for count in [&gauge.0.waiting, &*all.0] {
+            // The counts wrap around when the room becomes less, and come out right.
+            count.fetch_add(bytes.wrapping_sub(self.bytes), Ordering::Relaxed);
+        }
+        self.bytes = bytes;
     }
 }
 
@@ -131,23 +148,30 @@ impl AllWaiting {
 mod tests {
     use super::*;
 
-    fn done(request: u64) -> Outgoing {
-        Outgoing::Answer(request, celeriac_machine::command::Answer::Done)
+    /// Frames that answer this request, and that take so many bytes.
+    fn frames(queue: &SendQueue, all: &AllWaiting, request: RequestId, bytes: usize) -> Frames {
+        let mut frames = queue.begin(all);
+        frames.bytes = BytesMut::with_capacity(bytes);
+        frames.add(|_| request);
+        frames
     }
 
     #[test]
-    fn bytes_count_from_the_promise_until_the_message_is_dropped() {
+    fn bytes_count_from_the_first_frame_until_the_frames_are_dropped() {
         let all = AllWaiting::default();
         let (queue, mut messages) = SendQueue::new(1);
         let waiting = || queue.gauge().waiting();
-        let (first, second) = (queue.weigh(10, &all), queue.weigh(5, &all));
+        let (first, second) = (frames(&queue, &all, 1, 10), frames(&queue, &all, 0, 5));
         assert_eq!((waiting(), all.bytes()), (15, 15));
-        assert!(queue.put(done(1), first));
-        assert!(!queue.put(done(2), second), "the queue has room for one");
+        assert_eq!((&*first.answered, &*second.answered), (&[1][..], &[][..]));
+        assert!(queue.put(first));
+        assert!(!queue.put(second), "the queue has room for one");
         assert_eq!((waiting(), all.bytes()), (10, 10));
-        let message = messages.try_recv().expect("the message is in the queue");
-        assert_eq!(waiting(), 10);
-        drop(message);
+        let mut frames = messages.try_recv().expect("the frames are in the queue");
+        frames.bytes = BytesMut::with_capacity(4);
+        frames.add(|_| 0);
+        assert_eq!((waiting(), all.bytes()), (4, 4));
+        drop(frames);
         assert_eq!((waiting(), all.bytes()), (0, 0));
     }
 }

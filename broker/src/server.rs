@@ -22,6 +22,7 @@ use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::descriptors::{self, Places};
 use crate::driver::{Driver, INPUTS_MAX, Input};
+use crate::encode;
 use crate::error::RunError;
 use crate::lobby::Lobby;
 use crate::room::Room;
@@ -170,8 +171,8 @@ impl Broker {
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let Config { frame_bytes_max, result_bytes_max, .. } = config;
-        let commit_config =
-            CommitConfig { frame_bytes_max, result_bytes_max, timeout: commit_timeout };
+        let (timeout, limits) = (commit_timeout, encode::limits(&config));
+        let commit_config = CommitConfig { frame_bytes_max, result_bytes_max, timeout, limits };
         let commits = commit(store, commit_config)?;
         let overdue = commits.overdue.clone();
         let driver = Driver::new(machine, clock.clone(), receiver, heard, commits, commit_timeout);

@@ -1,9 +1,8 @@
-//! Sessions: one per connection. A session turns frames into commands, and messages into frames.
-//! Only this module sees wire types and credentials. The machine decides about leases, credit and
+//! Sessions: one per connection. A session turns frames into commands, and writes the frames that the
+//! committer has made. Only this module sees credentials. The machine decides about leases, credit and
 //! resume.
 
 pub(crate) mod decode;
-pub(crate) mod encode;
 mod handshake;
 mod in_flight;
 mod reader;
@@ -17,20 +16,20 @@ use std::time::Duration;
 use bytes::BytesMut;
 use celeriac_machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
 use celeriac_proto::limits::{REQUESTS_IN_FLIGHT_MAX, WAITED_IDS_MAX, WATCHED_IDS_MAX};
-use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
+use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame};
 use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::Input;
+use crate::encode;
 use crate::lobby::{Guest, Lobby};
 use crate::room::Room;
-use crate::send_queue::{Gauge, QueuedMessage, SendQueue, Weight};
+use crate::send_queue::{Frames, Gauge, SendQueue};
 use decode::Bounds;
 use handshake::{HANDSHAKE, handshake};
 use in_flight::InFlight;
@@ -48,9 +47,12 @@ const WRITE: Duration = Duration::from_secs(30);
 /// does not read.
 const SEND_QUEUE_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
-/// The most messages in one write, and the bytes after which the writer writes in any case.
-const MESSAGES_PER_WRITE: usize = 64;
-const BYTES_PER_WRITE: usize = 256 * 1024;
+/// The most entries of the send queue in one write.
+const ENTRIES_PER_WRITE: usize = 64;
+
+/// Entries are put together while they have at most this many bytes. More bytes have a write of
+/// their own, and are not copied.
+const BYTES_TOGETHER: usize = 16 * 1024;
 
 /// The state that all sessions share.
 #[derive(Debug)]
@@ -139,17 +141,11 @@ async fn serve(
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
-    let (queue, messages) = SendQueue::new(SEND_QUEUE_MESSAGES);
+    let (queue, frames) = SendQueue::new(SEND_QUEUE_MESSAGES);
     let kill = queue.kill.clone();
     let in_flight = Arc::new(InFlight::default());
-    let writer = Writer {
-        write,
-        in_flight: in_flight.clone(),
-        limits: encode::limits(&shared.config),
-        gauge: queue.gauge().clone(),
-        weights: Vec::with_capacity(MESSAGES_PER_WRITE),
-    };
-    let mut writer = tokio::spawn(writer.run(messages));
+    let writer = Writer { write, in_flight: in_flight.clone(), gauge: queue.gauge().clone() };
+    let mut writer = tokio::spawn(writer.run(frames));
     let opened = Input::Open(connection, queue);
     for input in [opened, Input::Command(Command::Connect(Box::new(connect)))] {
         if shared.inputs.send(input).await.is_err() {
@@ -175,12 +171,6 @@ async fn serve(
     reason
 }
 
-/// The bytes that a message takes in a frame, at most.
-#[cfg(feature = "internals")]
-pub fn message_bytes(message: &crate::outgoing::Outgoing) -> usize {
-    crate::size::message(message)
-}
-
 /// The command in a frame of a client that has a session.
 pub fn client_command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
     let request = frame.request_id;
@@ -196,37 +186,39 @@ pub fn client_command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bo
     Command::Request { connection, request, ask: ask.unwrap_or_else(Ask::Refuse) }
 }
 
-/// The writing half: many messages in one write.
+/// The writing half.
 struct Writer<W> {
     write: W,
     in_flight: Arc<InFlight>,
-    limits: encode::Limits,
     gauge: Gauge,
-    /// The weights of messages that are encoded and not written.
-    weights: Vec<Weight>,
 }
 
 impl<W: Outgoing> Writer<W> {
     /// Writes until the send queue is closed and empty, or the client has disconnected.
-    async fn run(mut self, mut queue: mpsc::Receiver<QueuedMessage>) {
-        let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
-        let mut buffer = BytesMut::new();
-        while queue.recv_many(&mut messages, MESSAGES_PER_WRITE).await > 0 {
-            for QueuedMessage { message, weight } in messages.drain(..) {
-                // A long frame must not be moved from buffer to buffer while it grows.
-                if weight.bytes() > BYTES_PER_WRITE {
-                    buffer.reserve(weight.bytes());
+    async fn run(mut self, mut queue: mpsc::Receiver<Frames>) {
+        let mut entries = Vec::with_capacity(ENTRIES_PER_WRITE);
+        while queue.recv_many(&mut entries, ENTRIES_PER_WRITE).await > 0 {
+            let mut together: Option<Frames> = None;
+            for frames in entries.drain(..) {
+                for request in &frames.answered {
+                    self.in_flight.answered(*request);
                 }
-                self.weights.push(weight);
-                let frame = encode::frame(message, &self.limits);
-                let request = frame.request_id;
-                encode_frame(frame, &mut buffer);
-                if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
-                    return;
+                match &mut together {
+                    Some(first) if first.bytes.len() + frames.bytes.len() <= BYTES_TOGETHER => {
+                        first.add(|bytes| {
+                            bytes.extend_from_slice(&frames.bytes);
+                            0
+                        });
+                    }
+                    _ => {
+                        let before = together.replace(frames);
+                        if self.write_all(before).await.is_err() {
+                            return;
+                        }
+                    }
                 }
-                self.in_flight.answered(request);
             }
-            if self.flush(&mut buffer).await.is_err() {
+            if self.write_all(together).await.is_err() {
                 return;
             }
         }
@@ -234,26 +226,19 @@ impl<W: Outgoing> Writer<W> {
         let _ = self.write.shutdown().await;
     }
 
-    /// Writes the buffer. This may take any time, provided that the client takes some bytes within
-    /// each period of `WRITE`.
-    async fn flush(&mut self, buffer: &mut BytesMut) -> std::io::Result<()> {
-        let is_large = buffer.capacity() > BYTES_PER_WRITE;
-        while !buffer.is_empty() {
-            if tokio::time::timeout(WRITE, self.write.write_buf(buffer)).await?? == 0 {
+    /// Writes these frames. This may take any time, provided that the client takes some bytes
+    /// within each period of `WRITE`.
+    async fn write_all(&mut self, frames: Option<Frames>) -> std::io::Result<()> {
+        let Some(mut frames) = frames else { return Ok(()) };
+        while !frames.bytes.is_empty() {
+            let written = self.write.write_buf(&mut frames.bytes);
+            if tokio::time::timeout(WRITE, written).await?? == 0 {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             self.gauge.note_write();
         }
-        if is_large {
-            *buffer = BytesMut::new();
-        }
-        self.weights.clear();
         Ok(())
     }
-}
-
-fn encode_frame(frame: ServerFrame, buffer: &mut BytesMut) {
-    Codec::new(0).encode(frame, buffer).expect("answers are bounded far below 4 GiB");
 }
 
 /// The last bytes to a connection that never got a session.
@@ -289,8 +274,7 @@ impl Farewell {
         let mut buffer = BytesMut::new();
         match self {
             Farewell::Refusal(request_id, refusal) => {
-                let body = Some(server_frame::Body::Error(encode::error(refusal)));
-                encode_frame(ServerFrame { request_id, body }, &mut buffer);
+                encode::append_refusal(request_id, refusal, &mut buffer);
             }
             Farewell::Http => {
                 let text = "This is the port of a Celeriac broker, which does not speak HTTP.\n";

@@ -171,10 +171,11 @@ pub(crate) fn worker(worker: &WorkerStatus) -> usize {
     FIELD + NUMBERS + parts([&*worker.instance, &*worker.hostname]) + parts(names)
 }
 
-/// The bytes that a task takes in memory beyond its bytes in the frame: each header and each tag is
+/// The bytes that a view takes in memory beyond its bytes in a frame: each header and each tag is
 /// one allocation or two.
-pub(crate) fn memory(task: &Submitted) -> usize {
-    512 + 96 * task.spec.headers.len() + 32 * task.spec.tags.len()
+pub(crate) fn memory(view: &TaskView) -> usize {
+    let spec = view.found.as_ref().map(|found| &found.submitted.spec);
+    spec.map_or(0, |spec| 512 + 96 * spec.headers.len() + 32 * spec.tags.len())
 }
 
 pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {

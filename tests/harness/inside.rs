@@ -66,8 +66,8 @@ impl Loop {
         this.broker.decode(worker, &mut frames);
         this.broker.apply();
         this.broker.commit();
-        this.broker.encode(producer, &mut BytesMut::new());
-        this.broker.encode(worker, &mut BytesMut::new());
+        this.broker.take(producer, &mut BytesMut::new());
+        this.broker.take(worker, &mut BytesMut::new());
         this
     }
 
@@ -114,8 +114,8 @@ impl Loop {
         self.broker.decode(connection, &mut frames);
         self.broker.apply();
         self.broker.commit();
-        self.broker.encode(self.worker, &mut told);
-        self.broker.encode(self.producer, &mut ignored);
+        self.broker.take(self.worker, &mut told);
+        self.broker.take(self.producer, &mut ignored);
         told
     }
 

@@ -7,8 +7,9 @@ use celeriac_machine::command::{Answer, Code, ConnectionKey, Refusal, RequestId}
 use celeriac_store::{BackupError, Error};
 
 use super::Committer;
+use crate::encode;
 use crate::outgoing::Outgoing;
-use crate::send_queue::QueuedMessage;
+use crate::send_queue::Frames;
 
 /// A request for a backup.
 pub(super) struct Backup {
@@ -23,6 +24,7 @@ impl Committer {
     pub(super) fn start_backup(&mut self, backup: Backup) {
         let Backup { connection, request, folder, tasks } = backup;
         let answer_to = self.connections.late_sender(connection);
+        let limits = self.config.limits;
         self.store.start_backup(folder, move |outcome| {
             let answer = match outcome {
                 Ok(bytes) => Answer::BackedUp { tasks, bytes },
@@ -31,7 +33,10 @@ impl Committer {
             if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
                 // When the queue is full, the client does not read; the next message to that client
                 // ends its connection.
-                let _ = messages.try_send(QueuedMessage::small(Outgoing::Answer(request, answer)));
+                let mut frames = Frames::of_few_bytes();
+                let message = Outgoing::Answer(request, answer);
+                frames.add(|buffer| encode::append(message, &limits, buffer));
+                let _ = messages.try_send(frames);
             }
         });
     }

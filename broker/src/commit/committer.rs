@@ -1,5 +1,5 @@
-//! The committer: appends a batch's records, completes its messages from the records, commits, and
-//! only then sends the messages. The caller decides when: the store's thread as fast as it can, the
+//! The committer: appends a batch's records, completes its messages from the records, encodes them,
+//! commits, and only then sends the frames. The caller decides when: the store's thread as fast as it can, the
 //! simulation at moments that it chooses.
 
 use std::time::Duration;
@@ -14,11 +14,13 @@ use tracing::{debug, warn};
 
 use super::Batch;
 use super::backup::Backup;
-use super::complete::{Completer, Measured};
-use super::connections::{Connections, Room};
-use crate::outgoing::{Outgoing, Shown};
-use crate::send_queue::Weight;
-use crate::size;
+use super::complete::{Completer, Measured, detach};
+use super::connections::{Connections, Held, Room};
+use crate::outgoing::{Outgoing, Shown, TaskView};
+use crate::{encode, size};
+
+/// Room for a frame that may be longer is made at once.
+const LONG_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitConfig {
@@ -28,12 +30,14 @@ pub(crate) struct CommitConfig {
     pub result_bytes_max: usize,
     /// A commit that takes longer means a broken disk.
     pub timeout: Duration,
+    /// The limits that clients are told.
+    pub limits: encode::Limits,
 }
 
 /// The state of the committing, see the head of this file.
 pub(crate) struct Committer {
     pub(super) store: Store,
-    config: CommitConfig,
+    pub(super) config: CommitConfig,
     pub(super) connections: Connections,
     /// Backups to start once the batch that asks for them is durable.
     pub(super) backups: Vec<Backup>,
@@ -47,7 +51,8 @@ pub(crate) struct Committed(Vec<Departure>);
 /// Something that happens once the batch is durable.
 #[derive(Debug)]
 enum Departure {
-    Message(ConnectionKey, Outgoing, Weight),
+    /// All frames that are held for the connection.
+    Frames(ConnectionKey),
     Close(ConnectionKey),
     Log(Box<LostWorker>),
 }
@@ -145,7 +150,7 @@ impl Committer {
         };
         let measured = match message {
             Message::Deliver(deliveries) => {
-                return self.complete_deliveries(connection, deliveries, room, departures);
+                return self.complete_deliveries(connection, deliveries, departures);
             }
             Message::Show(request, outlines)
                 if room.answer_bytes == 0 && is_refusable(&outlines) =>
@@ -156,7 +161,7 @@ impl Committer {
             }
             Message::Show(request, outlines) => self.show(connection, request, outlines, room)?,
             Message::Transition { watch, task } => {
-                let task = self.completer().task(task, room)?;
+                let task = self.completer().task(task)?;
                 task.map(|task| Outgoing::Transition { watch, task })
             }
             Message::Answer(request, Answer::Submitted(mut outcomes)) => {
@@ -228,14 +233,11 @@ impl Committer {
         &mut self,
         connection: ConnectionKey,
         deliveries: Vec<DeliveryOutline>,
-        room: Room,
         departures: &mut Vec<Departure>,
     ) -> Result<(), Error> {
         let mut deliveries = deliveries.into_iter();
         let mut read_ahead = None;
-        while let Some(measured) =
-            self.completer().deliveries(&mut deliveries, &mut read_ahead, room)?
-        {
+        while let Some(measured) = self.completer().deliveries(&mut deliveries, &mut read_ahead)? {
             // The connection is closed: the rest cannot be sent.
             if !self.add(connection, measured.map(Outgoing::Deliver), departures) {
                 break;
@@ -252,43 +254,52 @@ impl Committer {
         request: RequestId,
         task: TaskOutline,
     ) -> Result<(), Error> {
-        let Some(room) = self.connections.room(connection) else { return Ok(()) };
-        let Measured { mut message, bytes, memory } =
-            self.completer().task(task, Room { is_behind: true, ..room })?;
+        let Measured { mut message, .. } = self.completer().task(task)?;
+        detach(&mut message);
+        let bytes_of = |view: &TaskView| size::task(view) + size::memory(view);
         // The frame must still have room for the largest view that may be added at the end.
         let CommitConfig { frame_bytes_max, result_bytes_max, .. } = self.config;
         let largest = size::FRAME + size::VIEW_BYTES_MAX + result_bytes_max;
         let of_wait_max = frame_bytes_max.saturating_sub(largest).max(frame_bytes_max / 2);
         let Some(kept) = self.connections.kept(connection) else { return Ok(()) };
-        if !kept.has_room(request, bytes + memory, of_wait_max) {
+        if !kept.has_room(request, bytes_of(&message), of_wait_max) {
             message.strip();
         }
-        let bytes = size::task(&message);
+        let bytes = bytes_of(&message);
         if kept.has_room(request, bytes, of_wait_max) {
             kept.keep(request, message, bytes);
         }
         Ok(())
     }
 
-    /// Returns false when the connection is closed.
+    /// Encodes a message. Returns false when the connection is closed.
     fn add(
         &mut self,
         connection: ConnectionKey,
         measured: Measured<Outgoing>,
         departures: &mut Vec<Departure>,
     ) -> bool {
-        let bytes = size::FRAME + measured.bytes + measured.memory;
-        let Some(weight) = self.connections.promise(connection, bytes) else { return false };
-        departures.push(Departure::Message(connection, measured.message, weight));
-        true
+        let Self { connections, config, .. } = self;
+        let bytes_max = size::FRAME + measured.bytes;
+        let held = connections.hold(connection, |buffer| {
+            // A long frame must not be moved from buffer to buffer while it grows.
+            if bytes_max > LONG_BYTES {
+                buffer.reserve(bytes_max);
+            }
+            encode::append(measured.message, &config.limits, buffer)
+        });
+        if held == Held::First {
+            departures.push(Departure::Frames(connection));
+        }
+        held != Held::Closed
     }
 
     fn depart(&mut self, departure: Departure) {
         match departure {
             Departure::Close(connection) => self.connections.end(connection),
             Departure::Log(lost) => log_lost(&lost),
-            Departure::Message(connection, message, weight) => {
-                if !self.connections.send(connection, message, weight) {
+            Departure::Frames(connection) => {
+                if !self.connections.send(connection) {
                     debug!(connection, "a message for a connection that is gone");
                 }
             }

@@ -24,31 +24,26 @@ use crate::{memory, size};
 /// Deliveries are distributed over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
 
-/// A slice of at most this many bytes is always copied out of its chunk.
-const FEW_BYTES: usize = 4 * 1024;
-/// A slice of at most this many bytes is copied when it may keep much of its chunk in memory for
-/// long.
+/// A longer slice takes most of its chunk, or has memory of its own.
 const CHUNK_BYTES: usize = 24 * 1024;
 
-/// A part of a frame, with the most bytes that it takes in the frame, and the bytes that it takes
-/// in memory beyond those.
+/// A part of a frame, with the most bytes that it takes in the frame.
 pub(super) struct Measured<T> {
     pub(super) message: T,
     pub(super) bytes: usize,
-    pub(super) memory: usize,
 }
 
 impl Measured<Outgoing> {
     /// A message that needs no records.
     pub(super) fn of(message: Outgoing) -> Self {
         let bytes = size::body(&message);
-        Self { message, bytes, memory: 0 }
+        Self { message, bytes }
     }
 }
 
 impl<T> Measured<T> {
     pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Measured<U> {
-        Measured { message: make(self.message), bytes: self.bytes, memory: self.memory }
+        Measured { message: make(self.message), bytes: self.bytes }
     }
 }
 
@@ -80,14 +75,13 @@ impl Completer<'_> {
         &mut self,
         outlines: &mut IntoIter<DeliveryOutline>,
         read_ahead: &mut Option<Delivery>,
-        room: Room,
     ) -> Result<Option<Measured<Vec<Delivery>>>, Error> {
-        let (mut deliveries, mut bytes, mut memory) = (Vec::new(), 0, 0);
+        let (mut deliveries, mut bytes) = (Vec::with_capacity(outlines.len()), 0);
         loop {
             let delivery = match read_ahead.take() {
                 Some(delivery) => delivery,
                 None => match outlines.next() {
-                    Some(outline) => self.delivery(outline, room)?,
+                    Some(outline) => self.delivery(outline)?,
                     None => break,
                 },
             };
@@ -97,33 +91,23 @@ impl Completer<'_> {
                 break;
             }
             bytes += size;
-            memory += size::memory(&delivery.submitted);
             deliveries.push(delivery);
         }
-        let measured = Measured { message: deliveries, bytes, memory };
+        let measured = Measured { message: deliveries, bytes };
         Ok(Some(measured).filter(|measured| !measured.message.is_empty()))
     }
 
-    fn delivery(&mut self, outline: DeliveryOutline, room: Room) -> Result<Delivery, Error> {
-        let mut submitted = self.submitted(outline.slot)?;
-        if room.is_behind {
-            detach(&mut submitted.spec.payload, CHUNK_BYTES);
-            detach_headers(&mut submitted, CHUNK_BYTES);
-        }
+    fn delivery(&mut self, outline: DeliveryOutline) -> Result<Delivery, Error> {
+        let submitted = self.submitted(outline.slot)?;
         Ok(Delivery { outline, submitted: Box::new(submitted) })
     }
 
     /// Completes the view of a task.
-    pub(super) fn task(
-        &mut self,
-        outline: TaskOutline,
-        room: Room,
-    ) -> Result<Measured<TaskView>, Error> {
+    pub(super) fn task(&mut self, outline: TaskOutline) -> Result<Measured<TaskView>, Error> {
         let TaskOutline { id, task, with_result, with_payload, with_tracebacks } = outline;
         let Some(outline) = task else { return Ok(measured(TaskView { id, found: None })) };
-        let few_bytes = if room.is_behind { CHUNK_BYTES } else { FEW_BYTES };
         let located = self.located(outline.slot);
-        let mut submitted = match with_payload {
+        let submitted = match with_payload {
             true => self.store.submitted(located.submitted)?,
             false => self.store.submitted_head(located.submitted)?,
         };
@@ -132,19 +116,9 @@ impl Completer<'_> {
             false => self.store.changed_head(at),
         });
         let mut changed = changed.transpose()?;
-        detach_headers(&mut submitted, few_bytes);
-        detach(&mut submitted.spec.payload, few_bytes);
-        if let Some(changed) = &mut changed {
-            if !with_tracebacks {
-                for error in &mut changed.errors {
-                    error.traceback = Box::default();
-                }
-            }
-            if let Some(result) = &mut changed.result {
-                detach(&mut result.bytes, few_bytes);
-            }
-            if let Some(progress) = &mut changed.progress {
-                detach(&mut progress.meta, few_bytes);
+        if let Some(changed) = changed.as_mut().filter(|_| !with_tracebacks) {
+            for error in &mut changed.errors {
+                error.traceback = Box::default();
             }
         }
         let (submitted, changed) = (Box::new(submitted), changed.map(Box::new));
@@ -176,19 +150,18 @@ impl Completer<'_> {
         let mut outlines: Vec<Option<TaskOutline>> = outlines.into_iter().map(Some).collect();
         let mut views: Vec<Option<TaskView>> = Vec::new();
         views.resize_with(outlines.len(), || None);
-        let (mut bytes, mut memory, mut filled) = (0, 0, 0);
+        let (mut bytes, mut filled) = (0, 0);
         for place in &order {
             let place = *place as usize;
             let outline = outlines[place].take().expect("each place is taken once");
             let view = match kept.as_mut().and_then(|kept| kept.show(&outline.id)) {
                 Some(view) => measured(view),
-                None => self.task(outline, room)?,
+                None => self.task(outline)?,
             };
             if filled > 0 && bytes + view.bytes > bytes_max {
                 break;
             }
             bytes += view.bytes;
-            memory += view.memory;
             filled += 1;
             views[place] = Some(view.message);
         }
@@ -196,7 +169,7 @@ impl Completer<'_> {
         left_out.sort_unstable();
         bytes += left_out.len() * size::PLACE;
         let tasks = views.into_iter().flatten().collect();
-        Ok(Measured { message: Selection { tasks, left_out }, bytes, memory })
+        Ok(Measured { message: Selection { tasks, left_out }, bytes })
     }
 
     /// Ends the page where it is full.
@@ -208,21 +181,20 @@ impl Completer<'_> {
         room: Room,
     ) -> Result<Measured<Shown>, Error> {
         let bytes_max = self.answer_bytes(room);
-        let (mut tasks, mut bytes, mut memory) = (Vec::with_capacity(outlines.len()), 0, 0);
+        let (mut tasks, mut bytes) = (Vec::with_capacity(outlines.len()), 0);
         let mut latest = None;
         for outline in outlines {
-            let view = self.task(outline, room)?;
+            let view = self.task(outline)?;
             if !tasks.is_empty() && bytes + view.bytes > bytes_max {
                 next = latest;
                 break;
             }
             bytes += view.bytes;
-            memory += view.memory;
             let found = view.message.found.as_ref();
             latest = found.map(|found| Cursor::behind(found.submitted.key, newest_first));
             tasks.push(view.message);
         }
-        Ok(Measured { message: Shown::Page { tasks, newest_first, next }, bytes, memory })
+        Ok(Measured { message: Shown::Page { tasks, newest_first, next }, bytes })
     }
 
     /// Ends the page before a worker that has no room on it. A worker that has no room on a page of
@@ -235,10 +207,10 @@ impl Completer<'_> {
     ) -> Result<Measured<Shown>, Error> {
         let bytes_max = self.answer_bytes(room);
         let mut workers: Vec<WorkerView> = Vec::with_capacity(outlines.len());
-        let (mut bytes, mut memory) = (0, 0);
+        let mut bytes = 0;
         for outline in outlines {
             let leases = outline.running.len();
-            let worker = self.worker(outline, bytes_max.saturating_sub(bytes), room)?;
+            let worker = self.worker(outline, bytes_max.saturating_sub(bytes))?;
             let is_whole =
                 worker.message.running.len() == leases && bytes + worker.bytes <= bytes_max;
             if !is_whole && let Some(before) = workers.last() {
@@ -246,10 +218,9 @@ impl Completer<'_> {
                 break;
             }
             bytes += worker.bytes;
-            memory += worker.memory;
             workers.push(worker.message);
         }
-        Ok(Measured { message: Shown::Workers { workers, next }, bytes, memory })
+        Ok(Measured { message: Shown::Workers { workers, next }, bytes })
     }
 
     /// Completes a worker, with as many of its tasks as have room in this many bytes.
@@ -257,25 +228,23 @@ impl Completer<'_> {
         &mut self,
         outline: WorkerOutline,
         bytes_max: usize,
-        room: Room,
     ) -> Result<Measured<WorkerView>, Error> {
         let WorkerOutline { status, running: leases, running_left_out } = outline;
-        let (mut bytes, mut memory) = (size::worker(&status), 0);
+        let mut bytes = size::worker(&status);
         let mut running = Vec::with_capacity(leases.len());
         let mut left_out = leases.len() as u32;
         for lease in leases {
-            let view = self.task(lease, room)?;
+            let view = self.task(lease)?;
             if bytes + view.bytes > bytes_max {
                 break;
             }
             bytes += view.bytes;
-            memory += view.memory;
             left_out -= 1;
             running.push(view.message);
         }
         let running_left_out = running_left_out + left_out;
         let message = WorkerView { status, running, running_left_out };
-        Ok(Measured { message, bytes, memory })
+        Ok(Measured { message, bytes })
     }
 
     /// Ends the page where it is full.
@@ -304,14 +273,14 @@ impl Completer<'_> {
             };
             queues.push(QueueView { outline, oldest_ms });
         }
-        Ok(Measured { message: Shown::Queues { queues, next }, bytes, memory: 0 })
+        Ok(Measured { message: Shown::Queues { queues, next }, bytes })
     }
 
     /// Adds what the system tells about the memory and the disk.
     pub(super) fn broker(&mut self, outline: BrokerOutline) -> Measured<Shown> {
         let memory_bytes = memory::resident_bytes();
         let view = BrokerView { outline, memory_bytes, usage: self.store.recent_usage() };
-        Measured { bytes: size::BROKER, memory: 0, message: Shown::Broker(Box::new(view)) }
+        Measured { bytes: size::BROKER, message: Shown::Broker(Box::new(view)) }
     }
 
     /// How long a task has been ready.
@@ -349,20 +318,22 @@ impl Completer<'_> {
 
 /// A view with its measured bytes.
 fn measured(view: TaskView) -> Measured<TaskView> {
-    let memory = view.found.as_ref().map_or(0, |found| size::memory(&found.submitted));
-    Measured { bytes: size::task(&view), memory, message: view }
+    Measured { bytes: size::task(&view), message: view }
 }
 
-/// Copies a slice of few bytes, so that the slice does not keep its whole chunk in memory until the
-/// client reads it.
-fn detach(bytes: &mut Bytes, few_bytes: usize) {
-    if bytes.len() <= few_bytes {
-        *bytes = Bytes::copy_from_slice(bytes);
-    }
-}
-
-fn detach_headers(submitted: &mut Submitted, few_bytes: usize) {
-    for (_, value) in &mut submitted.spec.headers {
-        detach(value, few_bytes);
+/// Copies the short slices of a view that is kept for long, so that they do not keep their whole
+/// chunks in memory.
+pub(super) fn detach(view: &mut TaskView) {
+    let Some(found) = &mut view.found else { return };
+    let spec = &mut found.submitted.spec;
+    let changed = found.changed.as_deref_mut();
+    let (result, progress) = changed
+        .map_or((None, None), |changed| (changed.result.as_mut(), changed.progress.as_mut()));
+    let slices = spec.headers.iter_mut().map(|(_, value)| value).chain([&mut spec.payload]);
+    let slices = slices.chain(result.map(|result| &mut result.bytes));
+    for slice in slices.chain(progress.map(|progress| &mut progress.meta)) {
+        if slice.len() <= CHUNK_BYTES {
+            *slice = Bytes::copy_from_slice(slice);
+        }
     }
 }

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use celeriac_machine::command::ConnectionKey;
+use bytes::BytesMut;
+use celeriac_machine::command::{ConnectionKey, RequestId};
 use tracing::warn;
 
 use super::kept::{AllKept, Kept};
-use crate::outgoing::Outgoing;
-use crate::send_queue::{AllWaiting, Gauge, LateSender, SendQueue, Weight};
+use crate::send_queue::{AllWaiting, Frames, Gauge, LateSender, SendQueue};
 
 /// Bytes that may wait for one connection: the tasks leased to a worker, its answers, and the
 /// events of its watches. A client with more than that does not read.
@@ -36,10 +36,6 @@ const PATIENCE_BYTES: u64 = 64 * MIB as u64;
 /// Each time this many bytes were promised, the broker checks which connections have taken bytes.
 const LOOK_BYTES: u64 = 16 * MIB as u64;
 
-/// When this many bytes wait for a connection, a small slice must not keep its whole chunk in
-/// memory.
-const BACKLOG_BYTES: usize = MIB / 4;
-
 const MIB: usize = 1024 * 1024;
 
 /// All open connections.
@@ -58,6 +54,8 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct Peer {
     queue: SendQueue,
+    /// The frames that go into the queue once the batch is durable.
+    held: Option<Frames>,
     kept: Kept,
     /// The connection's count of writes when the broker last saw it take bytes.
     writes: usize,
@@ -66,20 +64,30 @@ struct Peer {
     since: Option<u64>,
 }
 
+/// What became of a frame for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the first frame must be sent"]
+pub(super) enum Held {
+    /// It is held, and it is the first since the last [`Connections::send`].
+    First,
+    /// It is held behind others.
+    More,
+    /// The connection is closed. Perhaps this call closed it, to free room.
+    Closed,
+}
+
 /// The room that a connection has for further messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     /// The most bytes of one more answer. 0: the broker refuses further answers.
     pub answer_bytes: usize,
-    /// More bytes wait for the connection than it takes in a moment.
-    pub is_behind: bool,
 }
 
 impl Connections {
     pub(super) fn add(&mut self, opened: Vec<(ConnectionKey, SendQueue)>) {
         let kept = || Kept::new(self.kept.clone());
-        let peer = |(key, queue)| (key, Peer { queue, kept: kept(), writes: 0, since: None });
-        self.all.extend(opened.into_iter().map(peer));
+        let peer = |queue| Peer { queue, held: None, kept: kept(), writes: 0, since: None };
+        self.all.extend(opened.into_iter().map(|(key, queue)| (key, peer(queue))));
     }
 
     /// Returns `None` when the connection is closed. Closes a connection for which too many bytes
@@ -95,7 +103,7 @@ impl Connections {
             false => (ANSWER_BYTES_WHEN_TIGHT, ANSWER_BYTES_WHEN_TIGHT),
         };
         let answer_bytes = if waiting < may_wait { answer_bytes } else { 0 };
-        Some(Room { answer_bytes, is_behind: waiting > BACKLOG_BYTES })
+        Some(Room { answer_bytes })
     }
 
     /// The ended tasks that are kept for the waits of an open connection.
@@ -103,34 +111,40 @@ impl Connections {
         self.all.get_mut(&connection).map(|peer| &mut peer.kept)
     }
 
-    /// Takes room for a message. Returns `None` when the connection is closed, or when this call
-    /// had to close it to free room.
-    pub(super) fn promise(&mut self, connection: ConnectionKey, bytes: usize) -> Option<Weight> {
-        self.promised += bytes as u64;
-        let peer = self.all.get_mut(&connection)?;
+    /// Lets `append` add a frame to those that are held until the batch is durable. It returns the
+    /// request that the frame answers; 0 if it answers none.
+    pub(super) fn hold(
+        &mut self,
+        connection: ConnectionKey,
+        append: impl FnOnce(&mut BytesMut) -> RequestId,
+    ) -> Held {
+        let Some(peer) = self.all.get_mut(&connection) else { return Held::Closed };
         if peer.queue.gauge().waiting() == 0 {
             peer.since = None;
         }
-        let weight = peer.queue.weigh(bytes, &self.waiting);
-        if self.waiting.bytes() < TIGHT_BYTES {
-            return Some(weight);
+        let is_first = peer.held.is_none();
+        let frames = peer.held.get_or_insert_with(|| peer.queue.begin(&self.waiting));
+        let before = frames.bytes.capacity();
+        frames.add(append);
+        self.promised += (frames.bytes.capacity() - before) as u64;
+        if self.waiting.bytes() >= TIGHT_BYTES {
+            self.make_room();
+            if !self.all.contains_key(&connection) {
+                return Held::Closed;
+            }
         }
-        self.make_room();
-        self.all.contains_key(&connection).then_some(weight)
+        if is_first { Held::First } else { Held::More }
     }
 
-    /// Returns false when the connection is closed.
-    pub(super) fn send(
-        &mut self,
-        connection: ConnectionKey,
-        message: Outgoing,
-        weight: Weight,
-    ) -> bool {
+    /// Sends the frames that are held for a connection. Returns false when the connection is
+    /// closed.
+    pub(super) fn send(&mut self, connection: ConnectionKey) -> bool {
         let Some(peer) = self.all.get_mut(&connection) else { return false };
+        let Some(frames) = peer.held.take() else { return true };
         if peer.since.is_none() {
             (peer.writes, peer.since) = (peer.queue.gauge().writes(), Some(self.promised));
         }
-        if !peer.queue.put(message, weight) {
+        if !peer.queue.put(frames) {
             self.close(connection);
         }
         true
@@ -203,12 +217,11 @@ mod tests {
     use tokio::sync::mpsc::Receiver;
 
     use super::*;
-    use crate::send_queue::QueuedMessage;
 
     const PART: usize = 8 * MIB;
 
     /// This many connections, with the ends that their writers would hold.
-    fn connections(count: u64) -> (Connections, Vec<(End, Receiver<QueuedMessage>)>) {
+    fn connections(count: u64) -> (Connections, Vec<(End, Receiver<Frames>)>) {
         let mut connections = Connections::default();
         let ends = (0..count).map(|key| {
             let (queue, messages) = SendQueue::new(1_000);
@@ -226,13 +239,17 @@ mod tests {
     }
 
     fn give(connections: &mut Connections, connection: ConnectionKey) {
-        if let Some(weight) = connections.promise(connection, PART) {
-            connections.send(
-                connection,
-                Outgoing::Answer(1, celeriac_machine::command::Answer::Done),
-                weight,
-            );
+        if hold(connections, connection) != Held::Closed {
+            connections.send(connection);
         }
+    }
+
+    /// Holds one part more. Memory that nobody writes to costs nothing.
+    fn hold(connections: &mut Connections, connection: ConnectionKey) -> Held {
+        connections.hold(connection, |buffer| {
+            *buffer = BytesMut::with_capacity(buffer.capacity() + PART);
+            1
+        })
     }
 
     #[test]
@@ -270,8 +287,10 @@ mod tests {
     fn one_that_was_never_sent_its_first_message_is_not_called_deaf() {
         let (mut connections, _ends) = connections(2);
         // All messages are in one batch: none is sent before the batch is durable.
-        let weights: Vec<_> =
-            (0..40).filter_map(|part| connections.promise(part % 2, PART)).collect();
-        assert_eq!(weights.len(), 40);
+        for part in 0..40 {
+            let held = hold(&mut connections, part % 2);
+            assert_eq!(held, if part < 2 { Held::First } else { Held::More });
+        }
+        assert!(connections.held() > ALL_BYTES_WAITING_MAX);
     }
 }

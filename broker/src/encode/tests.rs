@@ -501,7 +501,7 @@ proptest! {
 /// The table of PROTOCOL.md says for each code whether the broker calls it retryable.
 #[test]
 fn the_table_of_errors_says_what_may_be_tried_again() {
-    let protocol = include_str!("../../../../proto/PROTOCOL.md");
+    let protocol = include_str!("../../../proto/PROTOCOL.md");
     let rows = protocol.lines().filter(|line| line.starts_with("| `ERROR_CODE_"));
     let rows =
         rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());

@@ -1,5 +1,5 @@
 //! A broker in one thread and without sockets, for measurements: it takes frames as bytes and gives
-//! frames as bytes. Each of the four stages between them is a separate function, so that a profile
+//! frames as bytes. Each of the three stages between them is a separate function, so that a profile
 //! can tell them apart.
 
 use std::time::Duration;
@@ -11,15 +11,16 @@ use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame};
 use celeriac_store::Store;
 use tokio::sync::mpsc;
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Decoder;
 
 use crate::commit::{self, Batch, Batches, CommitConfig, Commits, Committer};
 use crate::config::Config;
-use crate::send_queue::{QueuedMessage, SendQueue};
-use crate::session::{self, decode, encode};
+use crate::encode;
+use crate::send_queue::{Frames, SendQueue};
+use crate::session::{self, decode};
 
-/// The most messages that a connection may leave unread.
-const MESSAGES_UNREAD_MAX: usize = 100_000;
+/// The most entries of its send queue that a connection may leave unread.
+const ENTRIES_UNREAD_MAX: usize = 100_000;
 
 /// The fixed time of this broker.
 const NOW: Now = Now { wall: 1_700_000_000_000, mono: 0 };
@@ -31,11 +32,10 @@ pub struct Inside {
     /// The other ends of the committer's channels. They are unused but must stay open.
     _channels: (Commits, Batches),
     bounds: decode::Bounds,
-    limits: encode::Limits,
     codec: FrameCodec<ClientFrame, ServerFrame>,
     commands: Vec<Command>,
     batch: Batch,
-    messages: Vec<mpsc::Receiver<QueuedMessage>>,
+    frames: Vec<mpsc::Receiver<Frames>>,
 }
 
 impl Inside {
@@ -55,6 +55,7 @@ impl Inside {
                 frame_bytes_max: config.frame_bytes_max,
                 result_bytes_max: config.result_bytes_max,
                 timeout: Duration::from_millis(config.commit_timeout_ms),
+                limits: encode::limits(&config),
             },
         );
         Self {
@@ -62,19 +63,18 @@ impl Inside {
             committer,
             _channels: (commits, batches),
             bounds: decode::Bounds::of(&config),
-            limits: encode::limits(&config),
             codec: FrameCodec::new(config.frame_bytes_max),
             commands: Vec::new(),
             batch: Batch::default(),
-            messages: Vec::new(),
+            frames: Vec::new(),
         }
     }
 
     /// A new connection after its handshake. Its Welcome is its first answer.
     pub fn connect(&mut self, hello: wire::Hello) -> ConnectionKey {
-        let connection = self.messages.len() as ConnectionKey;
-        let (queue, messages) = SendQueue::new(MESSAGES_UNREAD_MAX);
-        self.messages.push(messages);
+        let connection = self.frames.len() as ConnectionKey;
+        let (queue, frames) = SendQueue::new(ENTRIES_UNREAD_MAX);
+        self.frames.push(frames);
         self.batch.opened.push((connection, queue));
         let connect = decode::hello(hello, connection, 1).expect("the Hello is valid");
         self.commands.push(Command::Connect(Box::new(connect)));
@@ -100,7 +100,7 @@ impl Inside {
         self.batch.effects = fx.list;
     }
 
-    /// The third: effects to records on the disk and messages on their way.
+    /// The third: effects to records on the disk and frames on their way.
     #[inline(never)]
     pub fn commit(&mut self) {
         let committed =
@@ -108,12 +108,10 @@ impl Inside {
         self.committer.answer(committed);
     }
 
-    /// The fourth: messages to frames.
-    #[inline(never)]
-    pub fn encode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
-        while let Ok(queued) = self.messages[connection as usize].try_recv() {
-            let frame = encode::frame(queued.message, &self.limits);
-            self.codec.encode(frame, frames).expect("the answers are small");
+    /// Appends the frames that are on their way to a connection.
+    pub fn take(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
+        while let Ok(sent) = self.frames[connection as usize].try_recv() {
+            frames.unsplit(sent.bytes);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Micro-benchmarks of the parts of the broker: codec, machine, store. `cargo bench -p
+//! Micro-benchmarks of the parts of the broker: decoding, machine, store with encoding. `cargo bench -p
 //! celeriac-bench`. Each time is for a frame with a hundred tasks; divide it by a hundred for one
 //! task. `celeriac-bench` measures a whole broker from outside.
 
@@ -35,15 +35,15 @@ fn empty(broker: &mut Loop) {
     let mut told = BytesMut::new();
     broker.broker.apply();
     broker.broker.commit();
-    broker.broker.encode(broker.producer, &mut BytesMut::new());
-    broker.broker.encode(broker.worker, &mut told);
+    broker.broker.take(broker.producer, &mut BytesMut::new());
+    broker.broker.take(broker.worker, &mut told);
     let (report, count) = broker.complete(&mut told).expect("the broker's frames are good");
     if count > 0 {
         broker.exchange(broker.worker, report);
     }
 }
 
-mod codec {
+mod decoding {
     use super::*;
 
     #[divan::bench(sample_size = 1, sample_count = 500)]
@@ -54,27 +54,6 @@ mod codec {
         };
         time(bencher, Loop::in_memory(CREDIT), prepare, |broker, mut frames| {
             broker.broker.decode(broker.producer, &mut frames);
-        });
-    }
-
-    #[divan::bench(sample_size = 1, sample_count = 500)]
-    fn encode_deliver(bencher: Bencher) {
-        let told = RefCell::new(BytesMut::new());
-        let prepare = |broker: &mut Loop| {
-            // The deliveries of the run before.
-            let (report, count) =
-                broker.complete(&mut told.borrow_mut()).expect("the broker's frames are good");
-            if count > 0 {
-                broker.exchange(broker.worker, report);
-            }
-            let mut frames = broker.submit(BATCH);
-            broker.broker.decode(broker.producer, &mut frames);
-            broker.broker.apply();
-            broker.broker.commit();
-            BytesMut::new()
-        };
-        time(bencher, Loop::in_memory(CREDIT), prepare, |broker, _| {
-            broker.broker.encode(broker.worker, &mut told.borrow_mut());
         });
     }
 }
