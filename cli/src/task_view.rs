@@ -73,7 +73,12 @@ pub(crate) fn without_outcome(task: &TaskInfo) -> Option<String> {
         State::Revoked => 0,
         _ => task.deliveries,
     };
-    (count > 0).then(|| format!("{count} without an outcome"))
+    let of_all = match task.deliveries_max {
+        // A broker that does not tell the limit.
+        0 => String::new(),
+        most => format!(" of {most}"),
+    };
+    (count > 0).then(|| format!("{count}{of_all} without an outcome"))
 }
 
 /// The width of the column of ids in the lines of [`transition`], so that the lines of several
@@ -188,19 +193,27 @@ fn progress(progress: &Progress) -> String {
 }
 
 /// The latest failed attempt; empty when none failed. Of a task whose workers were lost too often
-/// it has the number of these deliveries.
+/// it has the number of these deliveries, and their limit.
 pub(crate) fn last_error(task: &TaskInfo) -> String {
     let Some(error) = task.errors.last() else { return String::new() };
     let sentence = failed_attempt(error);
-    match task.state == State::Failure && error.kind == LOST && error.message == TOO_OFTEN {
-        true => format!(
-            "{sentence}: {} without an outcome, and --max-deliveries allows no more",
-            match task.deliveries {
-                1 => "1 delivery".to_owned(),
-                count => format!("{count} deliveries"),
-            }
+    if task.state != State::Failure || error.kind != LOST || error.message != TOO_OFTEN {
+        return sentence;
+    }
+    let (count, most) = (task.deliveries, task.deliveries_max);
+    let deliveries = if count.max(most) == 1 { "delivery" } else { "deliveries" };
+    match (count, most) {
+        (_, 0) => format!(
+            "{sentence}: {count} {deliveries} without an outcome, and --max-deliveries allows no \
+             more"
         ),
-        false => sentence,
+        (count, most) if count >= most => {
+            format!("{sentence}: {count} of {most} {deliveries} without an outcome")
+        }
+        _ => format!(
+            "{sentence}: {count} of {most} {deliveries} without an outcome, and others that may \
+             have begun unseen"
+        ),
     }
 }
 
