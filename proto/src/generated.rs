@@ -1690,10 +1690,10 @@ pub struct DataUsage {
     /// All records in the log: at most about twice those, and 64 MiB.
     #[prost(uint64, tag = "2")]
     pub log_bytes: u64,
-    /// The file `db` of the data folder, which holds the log.
+    /// The files that hold the log: the file `db` of the data folder, and those of the journal.
     #[prost(uint64, tag = "3")]
     pub file_bytes: u64,
-    /// Space within that file to which the broker writes again before it grows.
+    /// Space within the file `db` to which the broker writes again before it grows.
     #[prost(uint64, tag = "4")]
     pub reusable_bytes: u64,
     /// Free space on the disk, and the size of the disk.
@@ -1708,7 +1708,7 @@ pub struct DataUsage {
     #[prost(bool, tag = "8")]
     pub disk_is_low: bool,
     /// The room that is left: `disk_free_bytes` and `reusable_bytes` together, less the bytes that the
-    /// journal still has to move to the file. Absent from a broker that does not tell it.
+    /// journal still has to move to the file `db`. Absent from a broker that does not tell it.
     #[prost(uint64, optional, tag = "9")]
     pub usable_bytes: ::core::option::Option<u64>,
 }
