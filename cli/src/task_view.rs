@@ -153,19 +153,15 @@ pub(crate) fn note(task: &TaskInfo, now_ms: i64) -> String {
 
 /// Why a task that has not begun waits. `None` if it only waits for its turn, or does not wait.
 pub(crate) fn why_it_waits(task: &TaskInfo) -> Option<String> {
-    let (id, queue, name) = (clean(&task.id), clean(&task.queue), clean(&task.name));
+    let (queue, name) = (clean(&task.queue), clean(&task.name));
     let time = || task.eta.map(|eta| absolute(ms(eta))).unwrap_or_default();
     match (task.state, task.waiting_for) {
-        (State::Queued, WaitingFor::Worker) => Some(format!(
-            "task {id} waits: no worker serves the queue {queue} and knows the name {name}"
-        )),
-        (State::Queued, WaitingFor::Queue) => {
-            Some(format!("task {id} waits: the queue {queue} is paused"))
+        (State::Queued, WaitingFor::Worker) => {
+            Some(format!("no worker serves the queue {queue} and knows the name {name}"))
         }
-        (State::Scheduled, _) => Some(format!("task {id} waits until {}", time())),
-        (State::Retry, _) => {
-            Some(format!("task {id} waits until {}: {}", time(), last_error(task)))
-        }
+        (State::Queued, WaitingFor::Queue) => Some(format!("the queue {queue} is paused")),
+        (State::Scheduled, _) => Some(format!("it is due at {}", time())),
+        (State::Retry, _) => Some(format!("it runs again at {}: {}", time(), last_error(task))),
         _ => None,
     }
 }
