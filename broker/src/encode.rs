@@ -423,6 +423,7 @@ fn info(view: TaskView) -> wire::TaskInfo {
         expires_at_ms: expires,
         forget_at_ms: outline.forget_at,
         attempts_max: spec.retry.attempts_max,
+        deliveries_max: spec.max_deliveries,
         payload: spec.payload,
         content_type: spec.content_type.into(),
         payload_left_out,
@@ -440,6 +441,7 @@ fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
         Some(result) => (result.bytes, result.content_type.into()),
         None => (Bytes::new(), String::new()),
     };
+    let cancel_requested = matches!(changed.cancel, Cancel::Told | Cancel::CalledOff);
     wire::TaskInfo {
         eta_at_ms: changed.due.filter(|_| changed.state == State::Retry).or(info.eta_at_ms),
         leased_at_ms: changed.leased_at,
@@ -466,7 +468,8 @@ fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
         } else {
             String::new()
         },
-        cancel_requested: matches!(changed.cancel, Cancel::Told | Cancel::CalledOff),
+        cancel_requested,
+        cancel_requested_at_ms: changed.cancel_at.filter(|_| cancel_requested),
         ..info
     }
 }
@@ -478,6 +481,9 @@ fn task_error(error: TaskError) -> wire::TaskError {
         traceback: error.traceback.into(),
         at_ms: error.at,
         attempt: error.attempt,
+        leased_at_ms: error.leased_at,
+        started_at_ms: error.started_at,
+        worker: error.worker.to_string(),
     }
 }
 

@@ -120,10 +120,13 @@ impl Broker {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let places = descriptors::places(self.config.connections_max);
+        // Who reads the log may not know the folder in which the broker was started.
+        let folder = std::path::absolute(&self.config.data);
+        let folder = folder.unwrap_or_else(|_| self.config.data.clone());
         info!(
             version = env!("CARGO_PKG_VERSION"),
             address = listener.local_addr().ok().map(display),
-            data = %self.config.data.display(),
+            data = %folder.display(),
             format = self.store.format(),
             tasks = self.machine.tasks(),
             "the broker is ready"

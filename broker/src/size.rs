@@ -24,7 +24,7 @@ pub(crate) const FRAME: usize = 512;
 
 /// The most bytes of all numbers of a task, a queue, a worker, or an error.
 const NUMBERS: usize = 256;
-const ERROR_NUMBERS: usize = 32;
+const ERROR_NUMBERS: usize = 56;
 
 /// The figures of the broker.
 pub(crate) const BROKER: usize = 512;
@@ -58,7 +58,7 @@ pub(crate) const VIEW_BYTES_MAX: usize = FIELD
     + TAGS_MAX * NAME
     + HEADERS
     + (2 * FIELD + NAME + ERROR_NUMBERS + PROGRESS_BYTES_MAX)
-    + ERRORS_KEPT * (3 * FIELD + NAME + ERROR_NUMBERS + 2 * ERROR_TEXT_BYTES_MAX)
+    + ERRORS_KEPT * (3 * FIELD + 2 * NAME + ERROR_NUMBERS + 2 * ERROR_TEXT_BYTES_MAX)
     + BATCH_ITEMS_MAX * PLACE
     + FRAME;
 
@@ -154,7 +154,8 @@ fn change(changed: &Changed) -> usize {
 }
 
 fn error(error: &TaskError) -> usize {
-    FIELD + ERROR_NUMBERS + parts([&*error.kind, &error.message, &error.traceback])
+    let texts = [&*error.kind, &error.message, &error.traceback, &error.worker];
+    FIELD + ERROR_NUMBERS + parts(texts)
 }
 
 pub(crate) fn queue(queue: &QueueOutline) -> usize {

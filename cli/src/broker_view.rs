@@ -42,6 +42,7 @@ struct BrokerDocument<'a> {
     reusable_bytes: Option<u64>,
     disk_free_bytes: Option<u64>,
     disk_bytes: Option<u64>,
+    usable_bytes: Option<u64>,
     disk_low_bytes: Option<u64>,
     disk_is_low: Option<bool>,
     #[serde(flatten)]
@@ -88,6 +89,7 @@ impl<'a> BrokerDocument<'a> {
             reusable_bytes: data.map(|data| data.reusable_bytes),
             disk_free_bytes: data.map(|data| data.disk_free_bytes),
             disk_bytes: data.map(|data| data.disk_bytes),
+            usable_bytes: data.map(|data| data.usable_bytes),
             disk_low_bytes: data.map(|data| data.disk_low_bytes),
             disk_is_low: data.map(|data| data.disk_is_low),
             limits: LimitsDocument::new(&broker.limits),
@@ -194,7 +196,7 @@ fn of_the_tasks(broker: &BrokerInfo) -> Vec<(&'static str, Text)> {
 }
 
 fn of_the_data(data: &DataUsage) -> Vec<(&'static str, Text)> {
-    let room = data.disk_free_bytes.saturating_add(data.reusable_bytes);
+    let room = data.usable_bytes;
     let shown = rough_bytes(room);
     let room = match (data.disk_is_low, room < data.disk_low_bytes.saturating_mul(2)) {
         (true, _) => Text::new(&format!("{shown}: low, no new tasks"), Tone::Bad),

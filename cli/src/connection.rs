@@ -228,6 +228,7 @@ pub(crate) fn refused(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::NotFound => Exit::NotFound,
         ErrorCode::NotFinished => Exit::Unfinished,
+        ErrorCode::TaskExists => Exit::Exists,
         ErrorCode::InvalidArgument | ErrorCode::PayloadTooLarge => Exit::Usage,
         ErrorCode::DeadlineExceeded => Exit::Unreachable,
         _ => Exit::Error,

@@ -21,7 +21,8 @@ Exit codes:
   8  the broker does not accept the token, or needs one
   9  the broker refused for now, as for a full queue: the same command may
      succeed later
- 22  the process gets no more memory";
+ 22  the process gets no more memory
+ 23  a task with this id exists, and --on-conflict reject refuses the submit";
 
 /// The outcome of a command, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(crate) enum Exit {
     Token,
     /// The broker refused, and may not refuse later.
     Later,
+    /// A task with the id exists, and the submit asked to be refused then.
+    Exists,
     /// `serve` could not listen on its address.
     Address,
     /// The broker ended with this code.
@@ -71,6 +74,7 @@ impl Exit {
             Self::Address => 10,
             Self::Broker(code) => code,
             Self::Memory => 22,
+            Self::Exists => 23,
         }
     }
 

@@ -5,7 +5,8 @@
 
 use anstyle::{AnsiColor, Style};
 use celeriac_client::State;
-use unicode_width::UnicodeWidthChar;
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 use crate::printable::clean;
 
@@ -242,15 +243,13 @@ impl<T: Into<Text>> From<T> for Line {
     }
 }
 
-/// The columns of a terminal that a character takes: 2 for 다, 0 for an accent on the character
-/// before.
-fn columns(character: char) -> usize {
-    character.width().unwrap_or(0)
-}
-
-/// The columns of a terminal that a text takes.
+/// The columns of a terminal that a text takes. What a person sees as one character is measured as
+/// one: a letter with its accents, a flag, which is two letters, or a hand with its colour.
 pub(crate) fn width(text: &str) -> usize {
-    text.chars().map(columns).sum()
+    match text.is_ascii() {
+        true => text.len(),
+        false => text.graphemes(true).map(UnicodeWidthStr::width).sum(),
+    }
 }
 
 /// The text within a width; if it does not fit, its beginning and `…`.
@@ -268,28 +267,27 @@ fn cut_in_the_middle(text: &str, width_max: usize) -> String {
     if width(text) <= width_max || width_max < 3 {
         return cut(text, width_max);
     }
-    let end_width = (width_max - 1) / 2;
-    let mut left = end_width;
-    let fits = |character: &char| {
-        left.checked_sub(columns(*character)).inspect(|still| left = *still).is_some()
-    };
-    let mut end: Vec<char> = text.chars().rev().take_while(fits).collect();
-    // An accent needs the character before it, which was cut off.
-    while end.last().is_some_and(|character| columns(*character) == 0) {
-        end.pop();
-    }
-    let end: String = end.into_iter().rev().collect();
-    format!("{}{CUT}{end}", beginning(text, width_max - 1 - width(&end)))
+    let end = end(text, (width_max - 1) / 2);
+    format!("{}{CUT}{end}", beginning(text, width_max - 1 - width(end)))
 }
 
-/// The longest beginning of a text within a width.
+/// The longest beginning of a text within a width. No character is cut in half.
 fn beginning(text: &str, width_max: usize) -> &str {
-    let mut width = 0;
-    let first_left_out = text.char_indices().find(|(_, character)| {
-        width += columns(*character);
-        width > width_max
-    });
+    let mut left = width_max;
+    let first_left_out = text.grapheme_indices(true).find(|(_, one)| !takes(&mut left, one));
     first_left_out.map_or(text, |(at, _)| &text[..at])
+}
+
+/// The longest end of a text within a width.
+fn end(text: &str, width_max: usize) -> &str {
+    let mut left = width_max;
+    let first_left_out = text.grapheme_indices(true).rfind(|(_, one)| !takes(&mut left, one));
+    first_left_out.map_or(text, |(at, one)| &text[at + one.len()..])
+}
+
+/// Takes the width of a character from what is left, if there is enough.
+fn takes(left: &mut usize, character: &str) -> bool {
+    left.checked_sub(character.width()).inspect(|rest| *left = *rest).is_some()
 }
 
 #[cfg(test)]
@@ -306,6 +304,11 @@ mod tests {
             // A wide character is not cut in half.
             ("다이너마이트", 6, "다이…"),
             ("다이너마이트", 12, "다이너마이트"),
+            // Neither is a flag, which is two letters, or a hand with its colour.
+            ("🇰🇷🇨🇭🇰🇷", 5, "🇰🇷🇨🇭…"),
+            ("🇰🇷🇨🇭🇰🇷", 4, "🇰🇷…"),
+            ("👍🏽👍🏽", 4, "👍🏽👍🏽"),
+            ("👍🏽👍🏽", 3, "👍🏽…"),
             ("any", 0, ""),
             ("any", 1, "…"),
             ("", 3, ""),
@@ -317,6 +320,16 @@ mod tests {
     }
 
     #[test]
+    fn a_joined_sequence_is_as_wide_on_every_terminal() {
+        // A terminal shows a sequence with joiners as one picture or as several. The joiner is
+        // hidden, so an escape stands in its place, and both kinds of terminal show the same.
+        let scientist = Text::from("👩\u{200d}🔬");
+        assert_eq!(scientist.as_str(), "👩\\u{200d}🔬");
+        assert_eq!(scientist.width(), 2 + 8 + 2);
+        assert_eq!(Text::from("❤\u{fe0f}").width(), 1 + 8);
+    }
+
+    #[test]
     fn a_text_that_is_cut_in_the_middle_keeps_both_ends() {
         let cases = [
             ("0192f3a1-7b3c", 9, "0192…7b3c"),
@@ -324,6 +337,8 @@ mod tests {
             ("다이너마이트", 9, "다이…이트"),
             ("다이너마이트", 8, "다이…트"),
             ("abcdee\u{301}\u{301}", 4, "ab…e\u{301}\u{301}"),
+            ("🇰🇷-2020-08-21-🇨🇭", 9, "🇰🇷-2…1-🇨🇭"),
+            ("🇰🇷-2020-08-21-🇨🇭", 8, "🇰🇷-2…-🇨🇭"),
             ("0192f3a1", 2, "0…"),
         ];
         for (text, width_max, shown) in cases {

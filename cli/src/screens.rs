@@ -48,6 +48,20 @@ fn error(attempt: u32, message: &str) -> wire::TaskError {
         traceback: "at songs.py:7\n\tdecode(\u{1b}[2J)".to_owned(),
         at_ms: NOW_MS - 720_000,
         attempt,
+        ..Default::default()
+    }
+}
+
+/// An attempt that was lost with its worker.
+fn lost_with_worker() -> wire::TaskError {
+    wire::TaskError {
+        kind: "worker_lost".to_owned(),
+        message: format!("the worker {HOSTILE} was silent for 15 s"),
+        at_ms: NOW_MS - 800_000,
+        leased_at_ms: Some(NOW_MS - 840_000),
+        started_at_ms: Some(NOW_MS - 839_000),
+        worker: HOSTILE.to_owned(),
+        ..error(1, "")
     }
 }
 
@@ -242,7 +256,10 @@ fn a_task_is_shown_with_its_whole_history() {
         leased_at_ms: Some(NOW_MS - 731_000),
         started_at_ms: Some(NOW_MS - 730_000),
         finished_at_ms: Some(NOW_MS - 720_000),
-        errors: vec![error(1, HOSTILE)],
+        errors: vec![lost_with_worker(), error(2, HOSTILE)],
+        attempts: 2,
+        deliveries: 1,
+        deliveries_max: 20,
         payload: "[[\"\u{9b}2J다\"],{\"limit\":3}]".into(),
         ..task("019f3a1c-7b3c-7def-8a10-0242ac120001", TaskState::Failure)
     };
@@ -302,7 +319,9 @@ fn a_queue_is_shown_with_its_settings() {
 fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
     let ended = |id, state| wire::TaskInfo {
         deliveries: 1,
+        deliveries_max: 20,
         cancel_requested: state == TaskState::Revoked,
+        cancel_requested_at_ms: (state == TaskState::Revoked).then_some(NOW_MS - 601_000),
         revoked_reason: if state == TaskState::Revoked { "cancelled" } else { "" }.to_owned(),
         leased_at_ms: Some(NOW_MS - 720_000),
         started_at_ms: Some(NOW_MS - 720_000),
@@ -332,6 +351,12 @@ fn a_task_that_runs_again_or_lost_too_many_workers_says_so() {
         message: "workers were lost with this task too often".to_owned(),
         ..error(3, "")
     };
+    let dead = |deliveries, deliveries_max| wire::TaskInfo {
+        deliveries,
+        deliveries_max,
+        errors: vec![lost.clone()],
+        ..task("lost", TaskState::Failure)
+    };
     let tasks = [
         wire::TaskInfo {
             eta_at_ms: Some(NOW_MS + 4_000),
@@ -343,7 +368,9 @@ fn a_task_that_runs_again_or_lost_too_many_workers_says_so() {
             errors: vec![error(1, "no song")],
             ..task("soon", TaskState::Retry)
         },
-        wire::TaskInfo { deliveries: 20, errors: vec![lost], ..task("lost", TaskState::Failure) },
+        dead(20, 0),
+        dead(20, 20),
+        dead(3, 4),
     ];
     check(expect_file!["./screens/again.txt"], Fits::Yes, |width| {
         let details = |task: &wire::TaskInfo| {
@@ -407,6 +434,7 @@ fn broker(used: u64) -> BrokerInfo {
             disk_bytes: DISK_BYTES,
             disk_low_bytes: 20 << 30,
             disk_is_low: room < 20 << 30,
+            usable_bytes: Some(room + (100 << 20)),
         }),
         limits: Some(wire::Limits {
             frame_bytes_max: 16 << 20,

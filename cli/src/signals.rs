@@ -24,7 +24,7 @@ pub(crate) const SIGNALLED: i32 = 128;
 
 /// The signals that are logged and ignored. The system sends SIGXFSZ when a write would make a
 /// file too long; the write then fails as on a full disk.
-const IGNORED: [(Number, &str); 9] = [
+const IGNORED: [(Number, &str); 10] = [
     (Number::USR1, "SIGUSR1"),
     (Number::USR2, "SIGUSR2"),
     (Number::ALARM, "SIGALRM"),
@@ -34,6 +34,20 @@ const IGNORED: [(Number, &str); 9] = [
     (Number::POWER, "SIGPWR"),
     (Number::XCPU, "SIGXCPU"),
     (Number::XFSZ, "SIGXFSZ"),
+    (Number::STKFLT, "SIGSTKFLT"),
+];
+
+/// Signals that a process cannot handle, or that mean a fault of the process itself.
+const OTHERS: [(Number, &str); 9] = [
+    (Number::KILL, "SIGKILL"),
+    (Number::HUP, "SIGHUP"),
+    (Number::PIPE, "SIGPIPE"),
+    (Number::ABORT, "SIGABRT"),
+    (Number::BUS, "SIGBUS"),
+    (Number::FPE, "SIGFPE"),
+    (Number::ILL, "SIGILL"),
+    (Number::SEGV, "SIGSEGV"),
+    (Number::SYS, "SIGSYS"),
 ];
 
 /// What SIGHUP means. A process that was started to ignore it, as by `nohup`, always ignores it.
@@ -66,14 +80,18 @@ impl ShutdownSignals {
             }
         };
         for (number, name) in SHUTDOWN {
-            on_each(number, shut_down(name))?;
+            on_each(number.as_raw(), shut_down(name))?;
         }
         match hang_up.ends_the_process() {
-            true => on_each(Number::HUP, shut_down("SIGHUP"))?,
-            false => on_each(Number::HUP, || log_ignored("SIGHUP"))?,
+            true => on_each(Number::HUP.as_raw(), shut_down("SIGHUP"))?,
+            false => on_each(Number::HUP.as_raw(), || log_ignored("SIGHUP"))?,
         }
         for (number, name) in IGNORED {
-            on_each(number, move || log_ignored(name))?;
+            on_each(number.as_raw(), move || log_ignored(name))?;
+        }
+        for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+            let name = real_time_name(number);
+            on_each(number, move || log_ignored(&name))?;
         }
         Ok(Self { names })
     }
@@ -114,7 +132,8 @@ pub(crate) fn end_as_first_process() -> Result<(), Failure> {
     let end = async {
         for (number, _) in SHUTDOWN.into_iter().chain([(Number::HUP, "SIGHUP")]) {
             // A shell shows the same exit code for a process that a signal ended.
-            on_each(number, move || std::process::exit(SIGNALLED + number.as_raw()))?;
+            let number = number.as_raw();
+            on_each(number, move || std::process::exit(SIGNALLED + number))?;
         }
         Ok::<_, Failure>(())
     };
@@ -124,8 +143,8 @@ pub(crate) fn end_as_first_process() -> Result<(), Failure> {
 }
 
 /// Calls `act` for each signal of this number, as long as the runtime lives.
-fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failure> {
-    let kind = SignalKind::from_raw(number.as_raw());
+fn on_each(number: i32, act: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    let kind = SignalKind::from_raw(number);
     let mut signal: Signal = signal(kind)
         .map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))?;
     tokio::spawn(async move {
@@ -136,8 +155,29 @@ fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failur
     Ok(())
 }
 
-fn log_ignored(signal: &'static str) {
+fn log_ignored(signal: &str) {
     tracing::info!(signal, "this signal has no meaning here, ignored");
+}
+
+/// A signal that ended another process: `signal 9 (SIGKILL)`.
+pub(crate) fn in_words(number: i32) -> String {
+    let mut named = SHUTDOWN.iter().chain(&IGNORED).chain(&OTHERS);
+    let name = named.find(|(known, _)| known.as_raw() == number);
+    match name {
+        Some((_, name)) => format!("signal {number} ({name})"),
+        None if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number) => {
+            format!("signal {number} ({})", real_time_name(number))
+        }
+        None => format!("signal {number}"),
+    }
+}
+
+/// The name of a real-time signal, as `kill -l` shows it.
+fn real_time_name(number: i32) -> String {
+    match number - libc::SIGRTMIN() {
+        0 => "SIGRTMIN".to_owned(),
+        more => format!("SIGRTMIN+{more}"),
+    }
 }
 
 impl HangUp {
@@ -161,6 +201,16 @@ fn is_ignored(status: &str, number: Number) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_named_with_its_number() {
+        assert_eq!(in_words(9), "signal 9 (SIGKILL)");
+        assert_eq!(in_words(libc::SIGRTMIN()), "signal 34 (SIGRTMIN)");
+        assert_eq!(in_words(libc::SIGRTMIN() + 3), "signal 37 (SIGRTMIN+3)");
+        // The C library keeps these two for itself.
+        assert_eq!(in_words(33), "signal 33");
+        assert_eq!(in_words(65), "signal 65");
+    }
 
     #[test]
     fn the_mask_of_ignored_signals_is_read_bit_by_bit() {

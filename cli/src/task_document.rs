@@ -41,6 +41,7 @@ pub(crate) struct TaskDocument<'a> {
     attempts: u32,
     attempts_max: u32,
     deliveries: u32,
+    deliveries_max: Option<u32>,
     progress: Option<ProgressDocument<'a>>,
     errors: Vec<ErrorDocument<'a>>,
     result: Option<Box<RawValue>>,
@@ -50,6 +51,7 @@ pub(crate) struct TaskDocument<'a> {
     revoked_reason: &'a str,
     actor: &'a str,
     cancel_requested: bool,
+    cancel_requested_at_ms: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,9 @@ struct ErrorDocument<'a> {
     traceback: &'a str,
     at_ms: i64,
     attempt: u32,
+    leased_at_ms: Option<i64>,
+    started_at_ms: Option<i64>,
+    worker: &'a str,
 }
 
 impl<'a> TaskDocument<'a> {
@@ -101,6 +106,7 @@ impl<'a> TaskDocument<'a> {
             attempts: task.attempts,
             attempts_max: task.attempts_max,
             deliveries: task.deliveries,
+            deliveries_max: (task.deliveries_max > 0).then_some(task.deliveries_max),
             progress: task.progress.as_ref().map(ProgressDocument::new),
             errors: task.errors.iter().map(ErrorDocument::new).collect(),
             result: has_result.then(|| embed(&task.result, &task.result_content_type)),
@@ -111,6 +117,7 @@ impl<'a> TaskDocument<'a> {
             revoked_reason: &task.revoked_reason,
             actor: &task.actor,
             cancel_requested: task.cancel_requested,
+            cancel_requested_at_ms: at_ms(task.cancel_requested_at),
         }
     }
 }
@@ -123,8 +130,17 @@ impl<'a> ProgressDocument<'a> {
 
 impl<'a> ErrorDocument<'a> {
     fn new(error: &'a TaskError) -> Self {
-        let TaskError { kind, message, traceback, at, attempt, .. } = error;
-        Self { kind, message, traceback, at_ms: ms(*at), attempt: *attempt }
+        let TaskError { kind, message, traceback, worker, .. } = error;
+        Self {
+            kind,
+            message,
+            traceback,
+            at_ms: ms(error.at),
+            attempt: error.attempt,
+            leased_at_ms: error.leased_at.map(ms),
+            started_at_ms: error.started_at.map(ms),
+            worker,
+        }
     }
 }
 

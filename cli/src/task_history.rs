@@ -164,7 +164,9 @@ fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)> {
             true => "it was asked to stop while it ran",
             false => "it runs and was asked to stop",
         };
-        rows.push(("cancel", text.into()));
+        let time = task.cancel_requested_at.map(|at| absolute_and_relative(ms(at), now_ms));
+        let time = time.map(|time| format!(" — {time}")).unwrap_or_default();
+        rows.push(("cancel", format!("{text}{time}").into()));
     }
     rows
 }
@@ -177,31 +179,7 @@ struct Event {
 
 /// The events that the broker remembers, in the order of their times.
 fn event_lines(task: &TaskInfo, now_ms: i64, width_max: Option<usize>) -> Vec<Line> {
-    let worker = clean(&task.worker);
-    let event = |at: Option<SystemTime>, text: String| Some(Event { at_ms: ms(at?), text });
-    let failed =
-        |error: &TaskError| event(Some(error.at), format!("failed: {}", failed_attempt(error)));
-    let (last, earlier): (Vec<&TaskError>, Vec<&TaskError>) =
-        task.errors.iter().partition(|error| error.attempt >= task.attempts);
-    let mut events: Vec<Event> =
-        event(task.submitted_at, "submitted".to_owned()).into_iter().collect();
-    // The times of the worker are those of the last attempt, which began after the earlier ones.
-    events.extend(earlier.into_iter().filter_map(failed));
-    let of_worker = [
-        event(task.leased_at, format!("handed to {worker}")),
-        event(task.started_at, format!("started on {worker}")),
-        event(task.progress.as_ref().map(|progress| progress.at), "last progress".to_owned()),
-    ];
-    events.extend(of_worker.into_iter().flatten());
-    events.extend(last.into_iter().filter_map(failed));
-    let reason = match task.state {
-        State::Revoked => format!(": {}", clean(&task.revoked_reason)),
-        _ => String::new(),
-    };
-    events.extend(event(task.finished_at, format!("ended as {}{reason}", task.state)));
-    // The sort is stable: events of one millisecond stay in the order above, which is the order in
-    // which they happen.
-    events.sort_by_key(|event| event.at_ms);
+    let events = events(task);
     let ago: Vec<String> = events.iter().map(|event| relative(event.at_ms, now_ms)).collect();
     let width = ago.iter().map(String::len).max().unwrap_or(0);
     let lines = |(event, ago): (&Event, &String)| {
@@ -210,6 +188,51 @@ fn event_lines(task: &TaskInfo, now_ms: i64, width_max: Option<usize>) -> Vec<Li
         Line::from(format!("{times}{}", event.text)).wrapped(width_max, indent)
     };
     events.iter().zip(&ago).flat_map(lines).collect()
+}
+
+fn events(task: &TaskInfo) -> Vec<Event> {
+    let event = |at: Option<SystemTime>, text: String| Some(Event { at_ms: ms(at?), text });
+    let of_worker = |worker: &str, leased_at, started_at| {
+        let worker = clean(worker);
+        [
+            event(leased_at, format!("handed to {worker}")),
+            event(started_at, format!("started on {worker}")),
+        ]
+    };
+    let attempt = |error: &TaskError| of_worker(&error.worker, error.leased_at, error.started_at);
+    let failed =
+        |error: &TaskError| event(Some(error.at), format!("failed: {}", failed_attempt(error)));
+    let (last, earlier): (Vec<&TaskError>, Vec<&TaskError>) =
+        task.errors.iter().partition(|error| error.attempt >= task.attempts);
+    let mut events = vec![event(task.submitted_at, "submitted".to_owned())];
+    for error in earlier {
+        events.extend(attempt(error));
+        events.push(failed(error));
+    }
+    for error in &last {
+        events.extend(attempt(error));
+    }
+    // The times of the task itself are those of its last attempt, which may have failed.
+    let has_failed = |error: &TaskError| error.leased_at == task.leased_at;
+    if !task.errors.iter().any(has_failed) {
+        events.extend(of_worker(&task.worker, task.leased_at, task.started_at));
+    }
+    events.push(event(
+        task.progress.as_ref().map(|progress| progress.at),
+        "last progress".to_owned(),
+    ));
+    events.push(event(task.cancel_requested_at, "asked to stop".to_owned()));
+    events.extend(last.into_iter().map(failed));
+    let reason = match task.state {
+        State::Revoked => format!(": {}", clean(&task.revoked_reason)),
+        _ => String::new(),
+    };
+    events.push(event(task.finished_at, format!("ended as {}{reason}", task.state)));
+    let mut events: Vec<Event> = events.into_iter().flatten().collect();
+    // The sort is stable: events of one millisecond stay in the order above, which is the order in
+    // which they happen.
+    events.sort_by_key(|event| event.at_ms);
+    events
 }
 
 /// The arguments with which the task was submitted.

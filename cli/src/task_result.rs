@@ -48,8 +48,8 @@ async fn print_reasons(client: &Client, id: &str) -> Infallible {
         // If the broker does not answer, the request that waits reports it.
         let task = client.info(&[id]).await.ok().and_then(|mut tasks| tasks.pop());
         let reason = task.as_ref().and_then(why_it_waits);
-        if reason.is_some() && reason != last {
-            print_to_stderr(reason.as_deref().unwrap_or_default());
+        if let Some(reason) = reason.as_ref().filter(|_| reason != last) {
+            print_to_stderr(&format!("task {} waits: {reason}", clean(id)));
         }
         last = reason;
     }
@@ -135,6 +135,9 @@ fn why_no_result(task: &TaskInfo) -> String {
         State::Failure => format!("task {id} failed: {}", last_error(task)),
         State::Revoked => format!("task {id} was revoked: {}", clean(&task.revoked_reason)),
         State::Unknown => format!("no task {id}"),
-        state => format!("task {id} has not ended, it is {state}"),
+        state => {
+            let reason = why_it_waits(task).map(|reason| format!(": {reason}"));
+            format!("task {id} has not ended, it is {state}{}", reason.unwrap_or_default())
+        }
     }
 }

@@ -73,7 +73,12 @@ pub(crate) fn without_outcome(task: &TaskInfo) -> Option<String> {
         State::Revoked => 0,
         _ => task.deliveries,
     };
-    (count > 0).then(|| format!("{count} without an outcome"))
+    let of_all = match task.deliveries_max {
+        // A broker that does not tell the limit.
+        0 => String::new(),
+        most => format!(" of {most}"),
+    };
+    (count > 0).then(|| format!("{count}{of_all} without an outcome"))
 }
 
 /// The width of the column of ids in the lines of [`transition`], so that the lines of several
@@ -148,19 +153,15 @@ pub(crate) fn note(task: &TaskInfo, now_ms: i64) -> String {
 
 /// Why a task that has not begun waits. `None` if it only waits for its turn, or does not wait.
 pub(crate) fn why_it_waits(task: &TaskInfo) -> Option<String> {
-    let (id, queue, name) = (clean(&task.id), clean(&task.queue), clean(&task.name));
+    let (queue, name) = (clean(&task.queue), clean(&task.name));
     let time = || task.eta.map(|eta| absolute(ms(eta))).unwrap_or_default();
     match (task.state, task.waiting_for) {
-        (State::Queued, WaitingFor::Worker) => Some(format!(
-            "task {id} waits: no worker serves the queue {queue} and knows the name {name}"
-        )),
-        (State::Queued, WaitingFor::Queue) => {
-            Some(format!("task {id} waits: the queue {queue} is paused"))
+        (State::Queued, WaitingFor::Worker) => {
+            Some(format!("no worker serves the queue {queue} and knows the name {name}"))
         }
-        (State::Scheduled, _) => Some(format!("task {id} waits until {}", time())),
-        (State::Retry, _) => {
-            Some(format!("task {id} waits until {}: {}", time(), last_error(task)))
-        }
+        (State::Queued, WaitingFor::Queue) => Some(format!("the queue {queue} is paused")),
+        (State::Scheduled, _) => Some(format!("it is due at {}", time())),
+        (State::Retry, _) => Some(format!("it runs again at {}: {}", time(), last_error(task))),
         _ => None,
     }
 }
@@ -188,19 +189,27 @@ fn progress(progress: &Progress) -> String {
 }
 
 /// The latest failed attempt; empty when none failed. Of a task whose workers were lost too often
-/// it has the number of these deliveries.
+/// it has the number of these deliveries, and their limit.
 pub(crate) fn last_error(task: &TaskInfo) -> String {
     let Some(error) = task.errors.last() else { return String::new() };
     let sentence = failed_attempt(error);
-    match task.state == State::Failure && error.kind == LOST && error.message == TOO_OFTEN {
-        true => format!(
-            "{sentence}: {} without an outcome, and --max-deliveries allows no more",
-            match task.deliveries {
-                1 => "1 delivery".to_owned(),
-                count => format!("{count} deliveries"),
-            }
+    if task.state != State::Failure || error.kind != LOST || error.message != TOO_OFTEN {
+        return sentence;
+    }
+    let (count, most) = (task.deliveries, task.deliveries_max);
+    let deliveries = if count.max(most) == 1 { "delivery" } else { "deliveries" };
+    match (count, most) {
+        (_, 0) => format!(
+            "{sentence}: {count} {deliveries} without an outcome, and --max-deliveries allows no \
+             more"
         ),
-        false => sentence,
+        (count, most) if count >= most => {
+            format!("{sentence}: {count} of {most} {deliveries} without an outcome")
+        }
+        _ => format!(
+            "{sentence}: {count} of {most} {deliveries} without an outcome, and others that may \
+             have begun unseen"
+        ),
     }
 }
 

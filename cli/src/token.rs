@@ -39,6 +39,13 @@ pub(crate) fn read_token(file: &Path) -> Result<String, Failure> {
     if token.is_empty() {
         return Err(Failure::usage(format!("the token file{name} is empty")));
     }
+    // Mostly this is another file than the user meant.
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(format!(
+            "the token file{name} holds no token: a token is one line of visible ASCII characters \
+             without blanks"
+        )));
+    }
     Ok(token.to_owned())
 }
 

@@ -70,15 +70,19 @@ pub struct DataUsage {
     pub live_bytes: u64,
     /// The bytes of all records: at most about twice the live bytes, and 64 MiB.
     pub log_bytes: u64,
-    /// The bytes of the file `db` in the data folder, which holds the log.
+    /// The bytes of the files that hold the log: the file `db` in the data folder, and those of the
+    /// journal.
     pub file_bytes: u64,
-    /// The bytes within that file to which the broker writes again before it grows.
+    /// The bytes within the file `db` to which the broker writes again before it grows.
     pub reusable_bytes: u64,
     /// The free bytes on the disk.
     pub disk_free_bytes: u64,
     /// The size of the disk in bytes.
     pub disk_bytes: u64,
-    /// The disk is low when the free and the reusable bytes together are below this.
+    /// The room that is left: the free and the reusable bytes, less those that the broker's journal
+    /// still has to move to the file `db`.
+    pub usable_bytes: u64,
+    /// The disk is low when the usable bytes are below this.
     pub disk_low_bytes: u64,
     /// Whether the disk is low. Then the broker refuses new tasks as `disk_full`.
     pub disk_is_low: bool,
@@ -154,6 +158,10 @@ impl From<wire::DataUsage> for DataUsage {
             reusable_bytes: data.reusable_bytes,
             disk_free_bytes: data.disk_free_bytes,
             disk_bytes: data.disk_bytes,
+            // A broker that does not tell the room has no journal.
+            usable_bytes: data
+                .usable_bytes
+                .unwrap_or(data.disk_free_bytes.saturating_add(data.reusable_bytes)),
             disk_low_bytes: data.disk_low_bytes,
             disk_is_low: data.disk_is_low,
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_proto::wire;
+use celeriac_proto::{code_name, wire};
 
 use crate::info::State;
 use crate::url::InvalidUrl;
@@ -241,11 +241,6 @@ impl From<Refusal> for Error {
         let Refusal { code, message, retryable, retry_after } = refusal;
         Error::Refused { code, message, retryable, retry_after }
     }
-}
-
-/// The code as PROTOCOL.md's prose writes it: `queue_full`.
-fn code_name(code: ErrorCode) -> String {
-    code.as_str_name().trim_start_matches("ERROR_CODE_").to_ascii_lowercase()
 }
 
 /// The beginning of the sentence about a handshake that failed. Of a program that is no broker the

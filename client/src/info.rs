@@ -160,6 +160,13 @@ pub struct TaskError {
     pub at: SystemTime,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+    /// When the attempt was handed to its worker. None when no worker had the task, and from a
+    /// broker that does not tell it.
+    pub leased_at: Option<SystemTime>,
+    /// When the attempt began.
+    pub started_at: Option<SystemTime>,
+    /// The instance of the worker that had the attempt; may be empty.
+    pub worker: String,
 }
 
 /// Everything that the broker knows of a task. Made by [`Client::info`](crate::Client::info), by
@@ -225,8 +232,11 @@ pub struct TaskInfo {
     pub attempts: u32,
     /// The most attempts that the retry policy allows.
     pub attempts_max: u32,
-    /// How many times the broker delivered the task to a worker.
+    /// How many times the task was handed out without an outcome, the present delivery included.
     pub deliveries: u32,
+    /// The number of such deliveries with which the task fails; 0 from a broker that does not tell
+    /// it.
+    pub deliveries_max: u32,
     /// The newest progress report of the handler.
     pub progress: Option<Progress>,
     /// The errors of the latest attempts, oldest first. Of a Failure the last one is the reason.
@@ -248,6 +258,8 @@ pub struct TaskInfo {
     pub actor: String,
     /// Whether the task runs and its handler was asked to stop.
     pub cancel_requested: bool,
+    /// When the handler was first asked to stop.
+    pub cancel_requested_at: Option<SystemTime>,
 }
 
 impl TaskInfo {
@@ -321,6 +333,7 @@ impl From<wire::TaskInfo> for TaskInfo {
             started_at: task.started_at_ms.map(time),
             finished_at: task.finished_at_ms.map(time),
             forget_at: task.forget_at_ms.map(time),
+            cancel_requested_at: task.cancel_requested_at_ms.map(time),
             id: task.id,
             generation: task.generation,
             version: task.version,
@@ -340,6 +353,7 @@ impl From<wire::TaskInfo> for TaskInfo {
             attempts: task.attempts,
             attempts_max: task.attempts_max,
             deliveries: task.deliveries,
+            deliveries_max: task.deliveries_max,
             progress: task.progress.map(Progress::from),
             errors: task.errors.into_iter().map(TaskError::from).collect(),
             result: detached(task.result),
@@ -361,8 +375,16 @@ impl From<wire::Progress> for Progress {
 
 impl From<wire::TaskError> for TaskError {
     fn from(error: wire::TaskError) -> Self {
-        let wire::TaskError { kind, message, traceback, at_ms, attempt } = error;
-        Self { kind, message, traceback, at: time(at_ms), attempt }
+        Self {
+            kind: error.kind,
+            message: error.message,
+            traceback: error.traceback,
+            at: time(error.at_ms),
+            attempt: error.attempt,
+            leased_at: error.leased_at_ms.map(time),
+            started_at: error.started_at_ms.map(time),
+            worker: error.worker,
+        }
     }
 }
 

@@ -336,11 +336,19 @@ pub struct TaskError {
     pub message: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub traceback: ::prost::alloc::string::String,
-    /// The broker sets the time and the attempt.
+    /// The broker sets the fields below: the time of the error, and the attempt with the times at
+    /// which it was handed out and begun, and with the instance that had it. The last three are absent
+    /// when no worker had the task.
     #[prost(int64, tag = "4")]
     pub at_ms: i64,
     #[prost(uint32, tag = "5")]
     pub attempt: u32,
+    #[prost(int64, optional, tag = "6")]
+    pub leased_at_ms: ::core::option::Option<i64>,
+    #[prost(int64, optional, tag = "7")]
+    pub started_at_ms: ::core::option::Option<i64>,
+    #[prost(string, tag = "8")]
+    pub worker: ::prost::alloc::string::String,
 }
 /// The latest progress that a handler reported.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -448,6 +456,12 @@ pub struct TaskInfo {
     /// The payload has no room in a frame beside the result: ask for it without the result.
     #[prost(bool, tag = "36")]
     pub payload_left_out: bool,
+    /// When the task was first asked to stop. Set with cancel_requested.
+    #[prost(int64, optional, tag = "37")]
+    pub cancel_requested_at_ms: ::core::option::Option<i64>,
+    /// The number of deliveries without an outcome with which the task fails.
+    #[prost(uint32, tag = "38")]
+    pub deliveries_max: u32,
 }
 /// Asks for the present state of each id, in order; UNKNOWN for an id that does not exist. An answer
 /// holds as many tasks as fit into a frame, at least one. Ask again for the ids that it leaves out.
@@ -1676,10 +1690,10 @@ pub struct DataUsage {
     /// All records in the log: at most about twice those, and 64 MiB.
     #[prost(uint64, tag = "2")]
     pub log_bytes: u64,
-    /// The file `db` of the data folder, which holds the log.
+    /// The files that hold the log: the file `db` of the data folder, and those of the journal.
     #[prost(uint64, tag = "3")]
     pub file_bytes: u64,
-    /// Space within that file to which the broker writes again before it grows.
+    /// Space within the file `db` to which the broker writes again before it grows.
     #[prost(uint64, tag = "4")]
     pub reusable_bytes: u64,
     /// Free space on the disk, and the size of the disk.
@@ -1687,12 +1701,16 @@ pub struct DataUsage {
     pub disk_free_bytes: u64,
     #[prost(uint64, tag = "6")]
     pub disk_bytes: u64,
-    /// The disk is low when `disk_free_bytes` and `reusable_bytes` together are below this.
+    /// The disk is low when `usable_bytes` is below this.
     #[prost(uint64, tag = "7")]
     pub disk_low_bytes: u64,
     /// The broker refuses new tasks with DISK_FULL.
     #[prost(bool, tag = "8")]
     pub disk_is_low: bool,
+    /// The room that is left: `disk_free_bytes` and `reusable_bytes` together, less the bytes that the
+    /// journal still has to move to the file `db`. Absent from a broker that does not tell it.
+    #[prost(uint64, optional, tag = "9")]
+    pub usable_bytes: ::core::option::Option<u64>,
 }
 /// Outcomes of tasks, 1 to batch_items_max.
 #[derive(Clone, PartialEq, ::prost::Message)]

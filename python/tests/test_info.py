@@ -65,6 +65,22 @@ def test_everything_of_a_task_is_shown() -> None:
     assert {each for each in shown if not hasattr(info, each)} == {"eta_at"}
 
 
+def test_an_error_says_where_its_attempt_ran() -> None:
+    there = _codec.TaskError(leased_at_ms=NOON_MS, started_at_ms=NOON_MS, worker="w")
+    wire = _codec.TaskInfo(
+        id="a",
+        errors=[there, _codec.TaskError()],
+        cancel_requested=True,
+        cancel_requested_at_ms=NOON_MS,
+        deliveries_max=20,
+    )
+    info = info_of(wire)
+    assert (info.cancel_requested_at, info.deliveries_max) == (NOON, 20)
+    ran, nowhere = info.errors
+    assert (ran.leased_at, ran.started_at, ran.worker) == (NOON, NOON, "w")
+    assert (nowhere.leased_at, nowhere.started_at, nowhere.worker) == (None, None, "")
+
+
 def test_a_time_that_python_cannot_show_is_no_error() -> None:
     info = info_of(_codec.TaskInfo(id="a", state=6, generation=1, finished_at_ms=2**62))
     assert info.finished_at is None
@@ -87,7 +103,7 @@ def test_a_broker_is_shown_with_every_field_and_without_what_its_system_does_not
         uptime_ms=2**63,
         memory_bytes=0,
         tasks=_codec.TaskCounts(ready=3),
-        data=_codec.DataUsage(disk_low_bytes=7, disk_is_low=True),
+        data=_codec.DataUsage(disk_low_bytes=7, disk_is_low=True, usable_bytes=5),
         limits=_codec.Limits(credit_max=5),
         result_ttl_ms=1_500,
     )
@@ -97,6 +113,12 @@ def test_a_broker_is_shown_with_every_field_and_without_what_its_system_does_not
     assert broker.memory_bytes == 0
     assert broker.data is not None
     assert (broker.data.disk_low_bytes, broker.data.disk_is_low) == (7, True)
+    assert broker.data.usable_bytes == 5
+    silent = broker_of(
+        _codec.BrokerInfo(data=_codec.DataUsage(disk_free_bytes=3, reusable_bytes=4))
+    )
+    assert silent.data is not None
+    assert silent.data.usable_bytes == 7
     assert (broker.limits.credit_max, broker.limits.result_ttl) == (5, timedelta(seconds=1.5))
     for shown, messages in (
         (broker, (_codec.BrokerInfo, _codec.TaskCounts)),

@@ -1,6 +1,7 @@
 //! What the broker's answer to a report means. `report_sender` acts on it.
 
 use celeriac_client::ErrorCode;
+use celeriac_proto::code_name;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Reject, TaskError, TaskReport};
 
@@ -44,7 +45,7 @@ pub(crate) fn substitute(report: &TaskReport, code: ErrorCode) -> Option<TaskRep
     }
     let error = TaskError {
         kind: "report_refused".to_owned(),
-        message: format!("the broker refused the report of this run's end: {}", code.as_str_name()),
+        message: format!("the broker refused the report of this run's end: {}", code_name(code)),
         ..TaskError::default()
     };
     let report = TaskReport {

@@ -188,12 +188,7 @@ impl Driver {
     fn on_signal(&self, signal: &CancelSignal) {
         let kind = signal.kind();
         for &lease in &signal.leases {
-            tracing::debug!(
-                lease,
-                reason = signal.reason,
-                "signal from the broker: {}",
-                kind.as_str_name()
-            );
+            tracing::debug!(lease, reason = signal.reason, "the broker {}", signal_in_words(kind));
             match kind {
                 SignalKind::Cooperative => self.leases.signal(lease, Signal::CANCEL),
                 SignalKind::Force => self.leases.signal(lease, Signal::DROP),
@@ -207,7 +202,15 @@ impl Driver {
 
     /// Carries out an order that an operator gave.
     fn on_order(&mut self, kind: order::Kind) {
-        tracing::info!("order from the broker: {}", kind.as_str_name());
+        // The broker repeats the last order after each lost connection.
+        let is_known = match kind {
+            order::Kind::Quiet => self.is_quiet,
+            order::Kind::Resume => !self.is_quiet,
+            order::Kind::Shutdown | order::Kind::Unspecified => false,
+        };
+        if !is_known {
+            tracing::info!("{}", order_in_words(kind));
+        }
         match (kind, self.phase) {
             (order::Kind::Quiet, Phase::Working) => self.stop_taking(),
             (order::Kind::Resume, _) => self.resume(),
@@ -337,6 +340,28 @@ async fn phase_over(phase: Phase) {
     match phase {
         Phase::Working => std::future::pending().await,
         Phase::Draining { until } | Phase::Flushing { until } => sleep_until(until).await,
+    }
+}
+
+/// A signal of the broker, in the words of a log.
+fn signal_in_words(kind: SignalKind) -> &'static str {
+    match kind {
+        SignalKind::Cooperative => "asks the task of this lease to stop",
+        SignalKind::Force => "cancels the task of this lease",
+        SignalKind::SoftTimeLimit => "says that the soft time limit of this lease is over",
+        SignalKind::TimeLimit => "has ended this lease: its time limit is over",
+        SignalKind::TakenBack => "has taken this lease back",
+        SignalKind::Unspecified => "sends a signal that this worker does not know",
+    }
+}
+
+/// An order of an operator, in the words of a log.
+fn order_in_words(kind: order::Kind) -> &'static str {
+    match kind {
+        order::Kind::Quiet => "an operator has told this worker to take no new tasks",
+        order::Kind::Resume => "an operator has told this worker to take tasks again",
+        order::Kind::Shutdown => "an operator has told this worker to shut down",
+        order::Kind::Unspecified => "an operator gave an order that this worker does not know",
     }
 }
 

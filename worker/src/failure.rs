@@ -157,6 +157,7 @@ impl TaskFailure {
             traceback: self.traceback,
             at_ms,
             attempt,
+            ..wire::TaskError::default()
         };
         match self.retry_after {
             Some(delay) => wire::task_report::Report::Retry(wire::RetryLater {

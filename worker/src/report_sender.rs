@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use celeriac_client::connection::{Connection, deadline_after};
 use celeriac_client::{Error, ErrorCode};
+use celeriac_proto::code_name;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, TaskReport, client_frame, server_frame};
 use tokio::task::JoinSet;
@@ -171,7 +172,7 @@ impl ReportSender {
                     let code = outcome.code();
                     tracing::error!(
                         id = report.id,
-                        code = code.as_str_name(),
+                        code = code_name(code),
                         "the broker refused a report"
                     );
                     self.give_up(report, code);

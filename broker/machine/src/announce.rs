@@ -32,7 +32,8 @@ impl Machine {
         }
         let run = self.tasks.extra_mut(slot).run.get_or_insert_default();
         run.cancel = Some(reason.into());
-        run.cancel_as = if state == State::Leased { Cancel::Told } else { Cancel::CalledOff };
+        let cancel = if state == State::Leased { Cancel::Told } else { Cancel::CalledOff };
+        run.note_cancel(cancel, step.now.wall);
         match state {
             State::Scheduled | State::Retry => {
                 self.change_state(step, slot, State::Queued, Cause::CalledOff);
@@ -58,7 +59,7 @@ impl Machine {
         if self.announces_end(slot) {
             let run = self.tasks.extra_mut(slot).run.get_or_insert_default();
             run.cancel.get_or_insert_with(|| "expired".into());
-            run.cancel_as = Cancel::CalledOff;
+            run.note_cancel(Cancel::CalledOff, step.now.wall);
             return false;
         }
         self.revoke(step, slot, Cause::Expired, "expired");

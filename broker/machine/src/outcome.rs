@@ -133,12 +133,13 @@ impl Machine {
         let mut state = kind.end_state();
         let task = self.tasks.task(slot);
         let cancelled = self.tasks.run(task).and_then(|run| run.cancel.clone());
-        if task.is_leased() {
-            self.end_lease(slot, closed_by(state));
-        }
+        let is_leased = task.is_leased();
         let error = kind.into_error();
         ended.revoked_reason = reason_of(state, error.as_ref().map(|error| &*error.message));
         self.keep_error_of_outcome(step, slot, error);
+        if is_leased {
+            self.end_lease(slot, closed_by(state));
+        }
         if let Some(reason) = cancelled.filter(|_| state == State::Failure) {
             // As with a worker's report of a failure.
             (state, ended.revoked_reason) = (State::Revoked, reason);

@@ -179,6 +179,7 @@ impl Machine {
             errors: changed.errors,
             cancel: (changed.cancel != Cancel::None).then_some(changed.revoked_reason),
             cancel_as,
+            cancel_at: changed.cancel_at,
             settled: changed.settled,
             redelivered: changed.redelivered,
             ..Run::default()

@@ -206,6 +206,8 @@ pub(crate) struct Run {
     pub cancel: Option<Box<str>>,
     /// What the worker hears of that cancel.
     pub cancel_as: Cancel,
+    /// When that was first asked.
+    pub cancel_at: Option<Timestamp>,
     /// Whether the worker reported that the task never runs again.
     pub settled: bool,
     /// Whether the lease does not count against the credit: the task is settled, or the worker took
@@ -230,6 +232,14 @@ impl Run {
             && self.worker.is_empty()
             && self.cancel.is_none()
             && self.progress.is_none()
+    }
+
+    /// Notes what the worker hears of a cancel. A cancel that is repeated keeps its time.
+    pub fn note_cancel(&mut self, cancel: Cancel, at: Timestamp) {
+        if matches!(self.cancel_as, Cancel::None | Cancel::Silent) {
+            self.cancel_at = Some(at);
+        }
+        self.cancel_as = cancel;
     }
 }
 

@@ -86,6 +86,7 @@ impl Machine {
             result_ttl_ms: ended.result_ttl_ms,
             revoked_reason: ended.revoked_reason,
             cancel: Cancel::None,
+            cancel_at: None,
             settled: false,
             redelivered: false,
         };
@@ -104,7 +105,7 @@ impl Machine {
                 changed.due =
                     Some(step.now.wall.saturating_add_unsigned(at.saturating_sub(step.now.mono)));
             }
-            changed.cancel = run.cancel_as;
+            (changed.cancel, changed.cancel_at) = (run.cancel_as, run.cancel_at);
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
                 // The reason must survive a restart: the task may end with it later.
                 changed.revoked_reason.clone_from(reason);
@@ -229,8 +230,8 @@ impl Machine {
         cause: Cause,
         ended: Ended,
     ) -> State {
-        self.end_lease(slot, closed_by);
         self.keep_error(slot, error);
+        self.end_lease(slot, closed_by);
         self.end(step, slot, State::Failure, cause, ended);
         State::Failure
     }
@@ -243,8 +244,8 @@ impl Machine {
         delay_ms: u64,
         error: TaskError,
     ) -> State {
-        self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
+        self.end_lease(slot, ClosedBy::Fail);
         self.tasks.task_mut(slot).set_due(step.clocks.after(delay_ms));
         self.change_state(step, slot, State::Retry, Cause::Failed);
         self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Due);
@@ -265,7 +266,7 @@ impl Machine {
         let run = self.tasks.run_mut(slot).expect("a task that was leased has a run");
         if run.cancel.is_some() {
             // After a cancel a task waits again only so that a worker announces its end.
-            run.cancel_as = Cancel::CalledOff;
+            run.note_cancel(Cancel::CalledOff, step.now.wall);
         }
         self.change_state(step, slot, State::Queued, cause);
         self.line_up(slot, true);
@@ -307,7 +308,7 @@ impl Machine {
     ) {
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.cancel = Some(reason.into());
-        run.cancel_as = cancel;
+        run.note_cancel(cancel, step.now.wall);
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
         self.publish(step, slot);
@@ -407,8 +408,14 @@ impl Machine {
         self.names.release(task.name);
     }
 
-    pub(crate) fn keep_error(&mut self, slot: Slot, error: TaskError) {
+    /// Keeps an error. While a worker holds the task, the error is of that worker's attempt.
+    pub(crate) fn keep_error(&mut self, slot: Slot, mut error: TaskError) {
+        let is_leased = self.tasks.task(slot).is_leased();
         let run = self.tasks.run_mut(slot).expect("only a task that was delivered fails");
+        if is_leased {
+            (error.leased_at, error.started_at) = (run.leased_at, run.started_at);
+            error.worker.clone_from(&run.worker);
+        }
         if run.errors.len() == ERRORS_KEPT {
             run.errors.remove(0);
         }
@@ -441,6 +448,9 @@ pub(crate) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) ->
         traceback: "".into(),
         at: now.wall,
         attempt,
+        leased_at: None,
+        started_at: None,
+        worker: "".into(),
     }
 }
 

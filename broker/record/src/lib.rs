@@ -294,6 +294,8 @@ pub struct Changed {
     /// Set with REVOKED and while a cancel is requested; otherwise empty.
     pub revoked_reason: Box<str>,
     pub cancel: Cancel,
+    /// When that cancel was first requested.
+    pub cancel_at: Option<Timestamp>,
     /// Whether the worker reported that the task never runs again.
     pub settled: bool,
     /// Whether the task was handed out before the current lease, or the last one.
@@ -363,6 +365,11 @@ pub struct TaskError {
     pub traceback: Box<str>,
     pub at: Timestamp,
     pub attempt: u32,
+    /// When the attempt was handed out and when it began; `None` when no worker had the task.
+    pub leased_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    /// The worker instance that had the attempt; empty when none had.
+    pub worker: Arc<str>,
 }
 
 /// A queue that an operator configured or paused, or that a client declared.

@@ -102,5 +102,6 @@ fn data_usage(usage: Usage) -> wire::DataUsage {
         disk_bytes: usage.disk_bytes,
         disk_low_bytes: usage.disk_low_bytes,
         disk_is_low: usage.disk_is_low,
+        usable_bytes: Some(usage.usable_bytes),
     }
 }

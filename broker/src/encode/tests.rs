@@ -132,6 +132,9 @@ fn changed(shape: &Shape) -> Changed {
         traceback: text(shape.text),
         at: shape.number,
         attempt: u32::MAX,
+        leased_at: Some(shape.number),
+        started_at: Some(shape.number),
+        worker: instance.clone(),
     };
     Changed {
         key: TaskKey { slot: 1, serial: 1 },
@@ -159,6 +162,7 @@ fn changed(shape: &Shape) -> Changed {
         result: Some(Stored { bytes: vec![0; shape.body].into(), content_type: text(shape.name) }),
         revoked_reason: text(shape.name),
         cancel: Cancel::Told,
+        cancel_at: Some(shape.number),
         settled: true,
         redelivered: true,
         result_ttl_ms: Some(5_000),
@@ -383,6 +387,7 @@ fn broker(shape: &Shape) -> BrokerView {
         disk_free_bytes: number,
         reusable_bytes: number,
         disk_bytes: number,
+        usable_bytes: number,
         disk_low_bytes: number,
         disk_is_low: true,
     };

@@ -117,7 +117,10 @@ pub struct Usage {
     pub reusable_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
-    /// The disk is low when fewer bytes than this are free or reusable.
+    /// The room that is left: the free and the reusable bytes, less those that a journal still has
+    /// to write to its archive.
+    pub usable_bytes: u64,
+    /// The disk is low when fewer bytes than this are usable.
     pub disk_low_bytes: u64,
     /// Whether the disk is low.
     pub disk_is_low: bool,
@@ -266,6 +269,7 @@ impl Store {
             disk_free_bytes: room.free_bytes,
             reusable_bytes: room.reusable_bytes,
             disk_bytes: room.disk_bytes,
+            usable_bytes: room.usable_bytes(),
             disk_low_bytes: room.low_bytes(self.config.disk_reserve_bytes),
             disk_is_low: room.is_low(self.config.disk_reserve_bytes),
         }

@@ -1,6 +1,7 @@
 //! `celeriac forget`: drops ended tasks before their time to live is over.
 
 use celeriac_client::ErrorCode;
+use celeriac_proto::code_name;
 use clap::Args;
 use serde::Serialize;
 
@@ -63,7 +64,7 @@ fn report(outcome: Result<(), ErrorCode>) -> Report {
         Err(ErrorCode::NotFinished) => {
             (Exit::Unfinished, "not_finished", "has not ended".to_owned())
         }
-        Err(other) => (refused(other), "refused", format!("refused: {other:?}")),
+        Err(other) => (refused(other), "refused", format!("refused ({})", code_name(other))),
     };
     Report { exit, outcome, sentence }
 }

@@ -101,10 +101,16 @@ fn every_option_of_a_submit_reaches_the_task() {
 fn a_missing_result_says_why_by_its_exit_code() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    broker.run(&["submit", "songs.cluster", "--id", "b", "--queue", "songs"]);
+    broker.run(&["queues", "pause", "songs"]);
+    let no_worker = "celeriac: task a has not ended, it is QUEUED: no worker serves the queue \
+                     default and knows the name songs.cluster\n";
+    let paused = "celeriac: task b has not ended, it is QUEUED: the queue songs is paused\n";
     for (arguments, code, sentence) in [
         (["result", "nobody"].as_slice(), 4, "celeriac: no task nobody\n"),
-        (&["result", "a"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
-        (&["result", "a", "--wait", "100ms"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
+        (&["result", "a"], 7, no_worker),
+        (&["result", "a", "--wait", "100ms"], 7, no_worker),
+        (&["result", "b"], 7, paused),
     ] {
         let output = broker.run(arguments);
         assert_eq!(

@@ -109,8 +109,7 @@ fn a_task_that_reached_its_limit_of_deliveries_says_how_many_there_were() {
     let delivery = worker.receive();
     worker.report(&delivery, Report::Started(wire::Started {}));
     worker.report(&delivery, Report::Release(wire::Release { lost: true, ..Default::default() }));
-    let sentence = "workers were lost with this task too often: 1 delivery without an outcome, \
-                    and --max-deliveries allows no more";
+    let sentence = "workers were lost with this task too often: 1 of 1 delivery without an outcome";
     for command in [&["show", "a"][..], &["dead", "show", "a"], &["status", "a"]] {
         let shown = broker.run(command).stdout;
         assert!(shown.contains(sentence), "{shown}");

@@ -301,6 +301,22 @@ fn a_wrong_token_and_a_refusal_for_now_have_their_own_exit_codes() {
 }
 
 #[test]
+fn a_submit_that_is_refused_because_the_task_exists_ends_with_23() {
+    let (broker, _data) = started();
+    let submit = ["submit", "n", "--id", "a", "--on-conflict", "reject"];
+    assert_eq!(broker.run(&submit).code, Some(0));
+    for json in [&[][..], &["--json"], &["--wait", "1"]] {
+        let again = broker.run(&[&submit, json].concat());
+        assert_eq!((again.code, again.stdout.as_str()), (Some(23), ""), "{again:?}");
+        assert!(again.stderr.starts_with("celeriac: refused (task_exists): "), "{again:?}");
+    }
+    let lines = ["submit", "n", "--on-conflict", "reject", "--lines", "-"];
+    let lines = finish(&mut broker.command(&lines), "{\"id\": \"b\"}\n{\"id\": \"a\"}\n");
+    assert_eq!(lines.code, Some(23), "{lines:?}");
+    assert_eq!(lines.stdout, "1 created, 0 joined, 1 refused\n");
+}
+
+#[test]
 fn a_program_without_a_command_prints_its_short_help() {
     let help = run(&[]);
     assert_eq!((help.code, help.stdout.as_str()), (Some(2), ""), "{help:?}");

@@ -131,6 +131,23 @@ fn a_low_disk_is_told_before_a_submit_is_refused() {
 }
 
 #[test]
+fn the_room_is_what_the_journal_leaves() {
+    let (broker, _data) = started(&[]);
+    broker.run(&["submit", "songs.cluster"]);
+    // The figures may be a second old.
+    let info = loop {
+        let info = info(&broker);
+        if info["live_bytes"].as_u64() > Some(0) {
+            break info;
+        }
+    };
+    let bytes = |field: &str| info[field].as_u64().unwrap_or_else(|| panic!("{field}: {info}"));
+    let free = bytes("disk_free_bytes") + bytes("reusable_bytes");
+    let to_move = free - bytes("usable_bytes");
+    assert!(to_move > 0 && to_move < (1 << 20), "{to_move} of {info}");
+}
+
+#[test]
 fn a_wrong_token_and_no_broker_end_as_with_every_command() {
     let data = TempDir::new().expect("a folder");
     let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"]);

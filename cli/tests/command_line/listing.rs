@@ -187,6 +187,74 @@ fn the_history_of_a_task_has_its_attempts_with_their_tracebacks() {
 }
 
 #[test]
+fn a_history_says_where_each_attempt_ran_and_when_it_was_asked_to_stop() {
+    let (broker, data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    let start = |worker: &mut Worker| {
+        let delivery = worker.receive();
+        worker.report(&delivery, Report::Started(wire::Started {}));
+        delivery
+    };
+    let mut first = Worker::connect_as(&broker, "first", "songs.cluster");
+    let delivery = start(&mut first);
+    first.report(&delivery, Report::Release(wire::Release { lost: true, ..Default::default() }));
+    drop(first);
+    let mut second = Worker::connect_as(&broker, "second", "songs.cluster");
+    start(&mut second);
+    let before = broker.run(&["show", "a", "--json"]);
+    assert!(documents(&before.stdout)[0]["cancel_requested_at_ms"].is_null(), "{before:?}");
+    let document = |broker: &Broker| {
+        let output = broker.run(&["show", "a", "--json"]);
+        documents(&output.stdout).remove(0)
+    };
+    assert_eq!(broker.run(&["cancel", "a"]).code, Some(0));
+    let asked = document(&broker);
+    assert_eq!(broker.run(&["cancel", "a"]).code, Some(0));
+    assert_eq!(document(&broker)["cancel_requested_at_ms"], asked["cancel_requested_at_ms"]);
+    let ms = |value: &serde_json::Value| value.as_i64().unwrap_or_else(|| panic!("{asked}"));
+    let lost = &asked["errors"][0];
+    assert_eq!((&lost["kind"], &lost["worker"]), (&"worker_lost".into(), &"first".into()));
+    let times = [
+        &asked["submitted_at_ms"],
+        &lost["leased_at_ms"],
+        &lost["started_at_ms"],
+        &lost["at_ms"],
+        &asked["leased_at_ms"],
+        &asked["started_at_ms"],
+        &asked["cancel_requested_at_ms"],
+    ];
+    assert!(times.map(ms).is_sorted(), "{asked}");
+    assert_eq!((ms(&asked["deliveries"]), ms(&asked["deliveries_max"])), (2, 20), "{asked}");
+
+    // A restart keeps all of it.
+    assert_eq!(broker.stop("KILL").code, None);
+    let broker = Broker::start(data.path(), &[]);
+    let again = document(&broker);
+    for field in ["errors", "cancel_requested_at_ms", "leased_at_ms", "deliveries_max"] {
+        assert_eq!(again[field], asked[field], "{field}");
+    }
+    let shown = broker.run(&["show", "a"]).stdout;
+    let history = shown.split("HISTORY\n").nth(1).expect("a history");
+    let events: Vec<&str> = history
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split("ago  ").nth(1).expect("an event"))
+        .collect();
+    let expected = [
+        "submitted",
+        "handed to first",
+        "started on first",
+        "failed: attempt 1: worker_lost: the process of the handler on first died",
+        "handed to second",
+        "started on second",
+        "asked to stop",
+    ];
+    assert_eq!(events, expected, "{shown}");
+    assert!(shown.contains("cancel      it runs and was asked to stop — 20"), "{shown}");
+    assert!(shown.contains("deliveries  1 of 20 without an outcome"), "{shown}");
+}
+
+#[test]
 fn a_history_ends_with_the_result() {
     let (broker, _data) = started();
     let mut worker = Worker::connect(&broker, "songs.cluster");

@@ -59,7 +59,11 @@ fn the_start_and_a_lost_worker_have_lines_with_all_that_matters() {
     let folder = data.path().join("data");
     fs::create_dir(&folder).expect("made");
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("set");
-    let broker = Broker::ready(serve(&data, &["--heartbeat", "50ms", "--lease", "300ms"]));
+    // A relative path of a folder: the log has it whole.
+    let mut command = celeriac(&["serve", "--listen", "127.0.0.1:0", "--data", "data"]);
+    command.args(["--heartbeat", "50ms", "--lease", "300ms"]).current_dir(data.path());
+    command.env("CELERIAC_LOG_FORMAT", "json").stderr(Stdio::piped());
+    let broker = Broker::ready(command);
     let address = broker.address.clone();
     for id in ["a", "b"] {
         let submit = ["submit", "songs.cluster", "--id", id, "--max-attempts", "2"];

@@ -375,6 +375,30 @@ fn a_token_is_never_shown() {
 }
 
 #[test]
+fn a_file_that_holds_no_token_is_refused_before_a_broker_is_asked() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("token");
+    for (bytes, problem) in [
+        (&b"hunter 2\n"[..], "holds no token: a token is one line"),
+        (b"hunter\n2\n", "holds no token"),
+        (b"hunter\0", "holds no token"),
+        ("hunter\u{e9}".as_bytes(), "holds no token"),
+        (b"\n", "is empty"),
+        (b"\xff", "not contain valid UTF-8"),
+    ] {
+        fs::write(&file, bytes).expect("written");
+        for command in [&["queues", "--url", "127.0.0.1:1"][..], &["serve", "--data", "d"]] {
+            let output = finish(celeriac(command).arg("--token-file").arg(&file), "");
+            assert_eq!(output.code, Some(2), "{output:?}");
+            let stderr = &output.stderr;
+            assert!(stderr.contains(problem) && !stderr.contains("hunter"), "{output:?}");
+        }
+    }
+    let device = ["queues", "--url", "127.0.0.1:1", "--token-file", "/dev/zero"];
+    assert_eq!(run(&device).code, Some(2));
+}
+
+#[test]
 fn settings_can_be_read_by_programs() {
     let output = run(&["serve", "--data", "d", "--check-config", "--json"]);
     let settings: serde_json::Value =

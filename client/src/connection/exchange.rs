@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use celeriac_proto::encode_request;
 use celeriac_proto::limits::WAITED_IDS_MAX;
 use celeriac_proto::wire::{self, client_frame, server_frame};
+use celeriac_proto::{code_name, encode_request};
 use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -446,7 +446,7 @@ impl Exchange {
         request: WatchRequest,
         error: wire::Error,
     ) {
-        debug!(code = error.code().as_str_name(), "a watch was not begun again: {}", error.message);
+        debug!(code = code_name(error.code()), "a watch was not begun again: {}", error.message);
         if error.retryable {
             self.deferred.push(DeferredWatch { body, request });
         } else if let Some(states) = request.states() {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use celeriac_proto::code_name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until};
 use tokio_util::codec::Decoder;
@@ -191,7 +192,7 @@ impl Pump<'_> {
                     if let server_frame::Body::Closing(wire::Closing { error: Some(error) }) = &body
                     {
                         warn!(
-                            code = error.code().as_str_name(),
+                            code = code_name(error.code()),
                             "the broker closes the connection: {}", error.message
                         );
                         self.driver.reconnect_pause = Duration::from_millis(error.retry_after_ms)

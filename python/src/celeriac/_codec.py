@@ -839,7 +839,7 @@ class DataUsage(Message):
 
     __slots__: tuple[str, ...] = (
         "live_bytes", "log_bytes", "file_bytes", "reusable_bytes", "disk_free_bytes", "disk_bytes",
-        "disk_low_bytes", "disk_is_low",
+        "disk_low_bytes", "disk_is_low", "usable_bytes",
     )
     FIELDS = (
         (1, "live_bytes", "uint64", ""),
@@ -850,6 +850,7 @@ class DataUsage(Message):
         (6, "disk_bytes", "uint64", ""),
         (7, "disk_low_bytes", "uint64", ""),
         (8, "disk_is_low", "bool", ""),
+        (9, "usable_bytes", "uint64", "optional"),
     )
 
     def __init__(
@@ -863,6 +864,7 @@ class DataUsage(Message):
         disk_bytes: int = 0,
         disk_low_bytes: int = 0,
         disk_is_low: bool = False,
+        usable_bytes: int | None = None,
     ) -> None:
         self.live_bytes: int = live_bytes
         self.log_bytes: int = log_bytes
@@ -872,6 +874,7 @@ class DataUsage(Message):
         self.disk_bytes: int = disk_bytes
         self.disk_low_bytes: int = disk_low_bytes
         self.disk_is_low: bool = disk_is_low
+        self.usable_bytes: int | None = usable_bytes
 
 
 class Error(Message):
@@ -3099,13 +3102,19 @@ _SUBMIT_OUTCOME_KNOWN = frozenset((8, 16, 24, 34, 42,))
 class TaskError(Message):
     """Why a handler failed."""
 
-    __slots__: tuple[str, ...] = ("kind", "message", "traceback", "at_ms", "attempt",)
+    __slots__: tuple[str, ...] = (
+        "kind", "message", "traceback", "at_ms", "attempt", "leased_at_ms", "started_at_ms",
+        "worker",
+    )
     FIELDS = (
         (1, "kind", "string", ""),
         (2, "message", "string", ""),
         (3, "traceback", "string", ""),
         (4, "at_ms", "int64", ""),
         (5, "attempt", "uint32", ""),
+        (6, "leased_at_ms", "int64", "optional"),
+        (7, "started_at_ms", "int64", "optional"),
+        (8, "worker", "string", ""),
     )
 
     def __init__(
@@ -3116,12 +3125,18 @@ class TaskError(Message):
         traceback: str = "",
         at_ms: int = 0,
         attempt: int = 0,
+        leased_at_ms: int | None = None,
+        started_at_ms: int | None = None,
+        worker: str = "",
     ) -> None:
         self.kind: str = kind
         self.message: str = message
         self.traceback: str = traceback
         self.at_ms: int = at_ms
         self.attempt: int = attempt
+        self.leased_at_ms: int | None = leased_at_ms
+        self.started_at_ms: int | None = started_at_ms
+        self.worker: str = worker
 
 
 class Progress(Message):
@@ -3155,7 +3170,7 @@ class TaskInfo(Message):
         "expires_at_ms", "leased_at_ms", "started_at_ms", "finished_at_ms", "forget_at_ms",
         "worker", "attempts", "attempts_max", "deliveries", "progress", "errors", "result",
         "result_content_type", "revoked_reason", "cancel_requested", "actor", "payload",
-        "content_type", "payload_left_out",
+        "content_type", "payload_left_out", "cancel_requested_at_ms", "deliveries_max",
     )
 
     def __init__(
@@ -3195,6 +3210,8 @@ class TaskInfo(Message):
         payload: bytes = b"",
         content_type: str = "",
         payload_left_out: bool = False,
+        cancel_requested_at_ms: int | None = None,
+        deliveries_max: int = 0,
     ) -> None:
         self.id: str = id
         self.state: int = state
@@ -3230,6 +3247,8 @@ class TaskInfo(Message):
         self.payload: bytes = payload
         self.content_type: str = content_type
         self.payload_left_out: bool = payload_left_out
+        self.cancel_requested_at_ms: int | None = cancel_requested_at_ms
+        self.deliveries_max: int = deliveries_max
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -3338,6 +3357,10 @@ class TaskInfo(Message):
             out += (b'\x9a\x02', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.payload_left_out:
             out += (b'\xa0\x02', _number(self.payload_left_out))
+        if self.cancel_requested_at_ms is not None:
+            out += (b'\xa8\x02', _number(self.cancel_requested_at_ms))
+        if self.deliveries_max:
+            out += (b'\xb0\x02', _number(self.deliveries_max))
         return b"".join(out)
 
     @classmethod
@@ -3381,6 +3404,8 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
     m.payload = b""
     m.content_type = ""
     m.payload_left_out = False
+    m.cancel_requested_at_ms = None
+    m.deliveries_max = 0
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -3857,6 +3882,32 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 296:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+                value = _signed64(value)
+            m.cancel_requested_at_ms = value
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
+        if key == 304:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+                value &= _MASK32
+            m.deliveries_max = value
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _TASK_INFO_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -3872,7 +3923,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
 
 _TASK_INFO_KNOWN = frozenset((
     10, 16, 24, 32, 42, 50, 58, 64, 74, 82, 90, 98, 104, 128, 136, 144, 152, 160, 168, 176, 186,
-    192, 200, 208, 218, 226, 234, 242, 250, 256, 266, 274, 282, 288,
+    192, 200, 208, 218, 226, 234, 242, 250, 256, 266, 274, 282, 288, 296, 304,
 ))
 
 

@@ -100,6 +100,12 @@ class TaskError:
     traceback: str
     at: datetime | None
     attempt: int
+    leased_at: datetime | None = None
+    """When the attempt was handed to its worker. None when no worker had the task."""
+    started_at: datetime | None = None
+    """When the attempt began."""
+    worker: str = ""
+    """The worker that had the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +142,9 @@ class TaskInfo:
     attempts: int = 0
     attempts_max: int = 0
     deliveries: int = 0
+    """How often the task was handed out without an outcome, the present delivery included."""
+    deliveries_max: int = 0
+    """The number of such deliveries with which the task fails."""
     progress: Progress | None = None
     errors: tuple[TaskError, ...] = ()
     """The last five errors, the oldest first."""
@@ -144,6 +153,8 @@ class TaskInfo:
     result_content_type: str = ""
     revoked_reason: str = ""
     cancel_requested: bool = False
+    cancel_requested_at: datetime | None = None
+    """When the task was first asked to stop."""
     actor: str = ""
     """Who made the latest transition: the name of a client, or `broker`."""
     payload: bytes = b""
@@ -200,6 +211,7 @@ def info_of(wire: _codec.TaskInfo) -> TaskInfo:
         attempts=wire.attempts,
         attempts_max=wire.attempts_max,
         deliveries=wire.deliveries,
+        deliveries_max=wire.deliveries_max,
         progress=Progress(progress.state, progress.meta, time_of(progress.at_ms) or EPOCH)
         if progress is not None
         else None,
@@ -208,6 +220,7 @@ def info_of(wire: _codec.TaskInfo) -> TaskInfo:
         result_content_type=wire.result_content_type,
         revoked_reason=wire.revoked_reason,
         cancel_requested=wire.cancel_requested,
+        cancel_requested_at=time_of(wire.cancel_requested_at_ms),
         actor=wire.actor,
         payload=wire.payload,
         content_type=wire.content_type,
@@ -217,5 +230,13 @@ def info_of(wire: _codec.TaskInfo) -> TaskInfo:
 
 def error_of(wire: _codec.TaskError) -> TaskError:
     """What a message of the protocol tells of one failure."""
-    at = time_of(wire.at_ms or None)
-    return TaskError(wire.kind, wire.message, wire.traceback, at, wire.attempt)
+    return TaskError(
+        wire.kind,
+        wire.message,
+        wire.traceback,
+        time_of(wire.at_ms or None),
+        wire.attempt,
+        time_of(wire.leased_at_ms),
+        time_of(wire.started_at_ms),
+        wire.worker,
+    )

@@ -181,14 +181,17 @@ class DataUsage:
     log_bytes: int
     """All records: at most about twice those, and 64 MiB."""
     file_bytes: int
-    """The file `db` of the data folder, which holds the log."""
+    """The files that hold the log: the file `db` of the data folder, and those of the journal."""
     reusable_bytes: int
-    """Space within that file to which the broker writes again before it grows."""
+    """Space within the file `db` to which the broker writes again before it grows."""
     disk_free_bytes: int
     disk_bytes: int
     """The size of the disk."""
+    usable_bytes: int
+    """The room that is left: the free and the reusable bytes, less those that the journal of the
+    broker still has to move to the file `db`."""
     disk_low_bytes: int
-    """The disk is low when the free and the reusable bytes together are below this."""
+    """The disk is low when the usable bytes are below this."""
     disk_is_low: bool
     """Whether the broker refuses new tasks with `DiskFull`."""
 
@@ -278,6 +281,10 @@ def _usage_of(data: _codec.DataUsage) -> DataUsage:
         reusable_bytes=data.reusable_bytes,
         disk_free_bytes=data.disk_free_bytes,
         disk_bytes=data.disk_bytes,
+        # A broker that does not tell the room has no journal.
+        usable_bytes=data.disk_free_bytes + data.reusable_bytes
+        if data.usable_bytes is None
+        else data.usable_bytes,
         disk_low_bytes=data.disk_low_bytes,
         disk_is_low=data.disk_is_low,
     )

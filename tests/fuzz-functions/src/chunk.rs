@@ -233,12 +233,16 @@ fn changed(input: &mut Input<'_>) -> Changed {
     use State::*;
     let states = [Leased, Started, Queued, Scheduled, Retry, Success, Failure, Revoked];
     let state = states[usize::from(input.below(8))];
+    // The times and the worker of an attempt take no input: a known input keeps its meaning.
     let error = |input: &mut Input<'_>| TaskError {
         kind: ["Oops", "worker_lost", "result_too_large"][usize::from(input.below(3))].into(),
         message: word(input),
         traceback: word(input),
         at: time(input),
         attempt: input.any_number() as u32,
+        leased_at: Some(i64::MIN),
+        started_at: Some(i64::MAX),
+        worker: "worker".into(),
     };
     Changed {
         key: key(input),
@@ -281,6 +285,7 @@ fn changed(input: &mut Input<'_>) -> Changed {
         result_ttl_ms: input.sometimes(4, Input::any_number),
         cancel: [Cancel::None, Cancel::Silent, Cancel::Told, Cancel::CalledOff]
             [usize::from(input.below(4))],
+        cancel_at: Some(0),
         settled: input.one_in(4),
         redelivered: input.one_in(2),
     }

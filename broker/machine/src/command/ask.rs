@@ -277,7 +277,9 @@ pub struct Failure {
 impl Failure {
     /// The failure in the form that the task keeps.
     pub fn into_error(self, at: Timestamp, attempt: u32) -> TaskError {
-        TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at, attempt }
+        let Self { kind, message, traceback } = self;
+        let (leased_at, started_at, worker) = (None, None, "".into());
+        TaskError { kind, message, traceback, at, attempt, leased_at, started_at, worker }
     }
 }
 

@@ -59,6 +59,7 @@ fn started() -> Changed {
         result_ttl_ms: None,
         revoked_reason: "".into(),
         cancel: Cancel::None,
+        cancel_at: None,
         settled: false,
         redelivered: false,
     }

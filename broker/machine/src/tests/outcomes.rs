@@ -43,7 +43,7 @@ fn the_outcome_of_the_current_lease_ends_the_run_and_later_reports_change_nothin
         put b leased=1 state=FAILURE error=broken bytes=8
             c: Failure g1
         stored b
-            Failure v4 as job, error broken, result 8
+            Failure v4 as job, error broken of w 0 ms 0 ms, result 8
         fail b last
             w: Ok(Failure)
         complete b
@@ -54,7 +54,7 @@ fn the_outcome_of_the_current_lease_ends_the_run_and_later_reports_change_nothin
         put d leased=1 state=REVOKED error=terminated bytes=9
             c: Revoked g1
         stored d
-            Revoked v4 as job, error terminated, result 9, because terminated
+            Revoked v4 as job, error terminated of w 0 ms 0 ms, result 9, because terminated
         complete d
             w: Err((StaleLease, Some(Revoked)))
         release d
@@ -112,19 +112,19 @@ fn a_progress_of_the_current_lease_starts_the_task_and_keeps_state_and_body() {
         put a leased=1 state=RETRY error=again bytes=3
             c: Started g1
         stored a
-            Started v4 as job, RETRY 3 bytes, error again
+            Started v4 as job, RETRY 3 bytes, error again of w 0 ms 0 ms
         put a leased=1 state=RETRY error=again bytes=3
             c: Started g1
         stored a
-            Started v4 as job, RETRY 3 bytes, error again
+            Started v4 as job, RETRY 3 bytes, error again of w 0 ms 0 ms
         progress a
             w: Ok(Started)
         stored a
-            Started v5 as job, HALF 3 bytes, error again
+            Started v5 as job, HALF 3 bytes, error again of w 0 ms 0 ms
         put a state=NOTE
             c: Started g1
         stored a
-            Started v6 as job, NOTE 2 bytes, error again
+            Started v6 as job, NOTE 2 bytes, error again of w 0 ms 0 ms
         put a state=SUCCESS
             c: StaleLease Some(Started): a worker holds the task, and only an outcome of its lease ends it
         put a state=REVOKED
@@ -369,6 +369,6 @@ fn a_run_that_was_cancelled_ends_as_revoked_when_it_fails() {
         put a leased=1 state=FAILURE error=broken bytes=4
             c: Revoked g1
         stored a
-            Revoked v5 as job, error broken, result 4, because enough
+            Revoked v5 as job, error broken of w 0 ms 0 ms, result 4, because enough, asked 0 ms ago
     "#]]);
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Record, SessionId, Slot, Submitted};
+use celeriac_record::{Record, SessionId, Slot, Submitted, Timestamp};
 
 use self::shown::{view, words_of};
 use super::words::{DAY_MS, Words, span_ms};
@@ -231,10 +231,25 @@ impl Scene {
         changed.progress.iter().for_each(|progress| {
             tell(format!(", {} {} bytes", progress.state, progress.meta.len()));
         });
-        changed.errors.iter().for_each(|error| tell(format!(", error {}", error.message)));
+        changed.errors.iter().for_each(|error| {
+            tell(format!(", error {}", error.message));
+            // Of an attempt: its worker, and how long before the error it was handed out and began.
+            let before = |at: Option<Timestamp>| at.map(|at| format!(" {} ms", error.at - at));
+            if !error.worker.is_empty() {
+                let times = [before(error.leased_at), before(error.started_at)];
+                tell(format!(
+                    " of {}{}",
+                    error.worker,
+                    times.into_iter().flatten().collect::<String>()
+                ));
+            }
+        });
         changed.result.iter().for_each(|body| tell(format!(", result {}", body.bytes.len())));
         if !changed.revoked_reason.is_empty() {
             tell(format!(", because {}", changed.revoked_reason));
+        }
+        if let Some(at) = changed.cancel_at {
+            tell(format!(", asked {} ms ago", changed.at - at));
         }
         shown
     }

@@ -83,7 +83,7 @@ fn each_lost_attempt_is_among_the_errors_of_its_task() {
             w: closed
         after 15s
         stored a
-            Queued v4 as job, error the worker w was silent for 15 s
+            Queued v4 as job, error the worker w was silent for 15 s of w 15000 ms 15000 ms
         connect v runs=job
             v: welcome new leases []
         credit v 1
@@ -95,13 +95,13 @@ fn each_lost_attempt_is_among_the_errors_of_its_task() {
             v: Ok(Queued)
             v: deliver a lease 3 attempt 3 delivery 3 report start again
         stored a
-            Leased v8 as job, error the worker w was silent for 15 s, error the process of the handler on v died
+            Leased v8 as job, error the worker w was silent for 15 s of w 15000 ms 15000 ms, error the process of the handler on v died of v 0 ms 0 ms
         start a
             v: Ok(Started)
         bye v
             v: done
             v: closed
         stored a
-            Queued v10 as job, error the worker w was silent for 15 s, error the process of the handler on v died, error the worker v ended before the task did
+            Queued v10 as job, error the worker w was silent for 15 s of w 15000 ms 15000 ms, error the process of the handler on v died of v 0 ms 0 ms, error the worker v ended before the task did of v 0 ms 0 ms
     "#]]);
 }

@@ -25,10 +25,10 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
         return Err(invalid(message));
     }
     if on_conflict == wire::OnConflict::Beside && task.submit_key.is_empty() {
-        return Err(invalid("ON_CONFLICT_BESIDE needs a submit_key"));
+        return Err(invalid("a submit beside a task of the same id needs a submit_key"));
     }
     if on_conflict != wire::OnConflict::Supersede && task.supersedes_lease != 0 {
-        return Err(invalid("supersedes_lease needs ON_CONFLICT_SUPERSEDE"));
+        return Err(invalid("a supersedes_lease needs a submit that supersedes"));
     }
     if RESERVED_TASK_NAMES.contains(&&*task.name) {
         return Err(invalid(format!("the broker keeps the task name `{}` for itself", task.name)));

@@ -31,12 +31,21 @@ const SILENT: u8 = 17;
 const RESULT_TTL_MS: u8 = 18;
 const SETTLED: u8 = 19;
 const REDELIVERED: u8 = 20;
+const CANCEL_AT: u8 = 21;
+
+/// The fields of an error, after the parts that every error has.
+const ERROR_LEASED_AT: u8 = 1;
+const ERROR_STARTED_AT: u8 = 2;
+const ERROR_WORKER: u8 = 3;
 
 pub(super) fn bulk(change: &Changed) -> usize {
     let errors: usize = change
         .errors
         .iter()
-        .map(|error| error.kind.len() + error.message.len() + error.traceback.len() + 64)
+        .map(|error| {
+            let texts = error.kind.len() + error.message.len() + error.traceback.len();
+            texts + error.worker.len() + 96
+        })
         .sum();
     let progress =
         change.progress.as_ref().map_or(0, |progress| progress.state.len() + progress.meta.len());
@@ -79,16 +88,11 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
         });
     }
     for error in &change.errors {
-        put.nested_field(ERROR, |put| {
-            put.signed(error.at);
-            put.unsigned(u64::from(error.attempt));
-            put.bytes(error.kind.as_bytes());
-            put.bytes(error.message.as_bytes());
-            put.bytes(error.traceback.as_bytes());
-        });
+        put.nested_field(ERROR, |put| encode_error(error, put));
     }
     put.bytes_field(REVOKED_REASON, change.revoked_reason.as_bytes());
     put.unsigned_field(CANCEL, cancel_number(change.cancel));
+    put.signed_field(CANCEL_AT, since_change(change.cancel_at));
     put.unsigned_field(SETTLED, u64::from(change.settled));
     put.unsigned_field(REDELIVERED, u64::from(change.redelivered));
     if let Some(ttl_ms) = change.result_ttl_ms {
@@ -100,6 +104,41 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
             put.raw(&result.bytes);
         });
     }
+}
+
+fn encode_error(error: &TaskError, put: &mut Put<'_>) {
+    put.signed(error.at);
+    put.unsigned(u64::from(error.attempt));
+    put.bytes(error.kind.as_bytes());
+    put.bytes(error.message.as_bytes());
+    put.bytes(error.traceback.as_bytes());
+    let since_error = |time: Option<i64>| time.map(|time| time.wrapping_sub(error.at));
+    put.signed_field(ERROR_LEASED_AT, since_error(error.leased_at));
+    put.signed_field(ERROR_STARTED_AT, since_error(error.started_at));
+    put.bytes_field(ERROR_WORKER, error.worker.as_bytes());
+}
+
+fn decode_error(mut take: Take) -> Result<TaskError, Malformed> {
+    let mut error = TaskError {
+        at: take.signed()?,
+        attempt: narrow(take.unsigned()?)?,
+        kind: take.text()?,
+        message: take.text()?,
+        traceback: take.text()?,
+        leased_at: None,
+        started_at: None,
+        worker: "".into(),
+    };
+    let since_error = |value| Some(unzigzag(value).wrapping_add(error.at));
+    while let Some(field) = take.field()? {
+        match field {
+            Field::Number(ERROR_LEASED_AT, value) => error.leased_at = since_error(value),
+            Field::Number(ERROR_STARTED_AT, value) => error.started_at = since_error(value),
+            Field::Bytes(ERROR_WORKER, value) => error.worker = text(&value)?.into(),
+            Field::Number(..) | Field::Bytes(..) => {}
+        }
+    }
+    Ok(error)
 }
 
 pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed> {
@@ -127,6 +166,7 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed>
         result_ttl_ms: None,
         revoked_reason: "".into(),
         cancel: Cancel::None,
+        cancel_at: None,
         settled: false,
         redelivered: false,
     };
@@ -160,22 +200,14 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
             change.progress =
                 Some(Progress { at: take.signed()?, state: take.text()?, meta: take.rest() });
         }
-        Field::Bytes(ERROR, value) => {
-            let mut take = Take::new(value);
-            change.errors.push(TaskError {
-                at: take.signed()?,
-                attempt: narrow(take.unsigned()?)?,
-                kind: take.text()?,
-                message: take.text()?,
-                traceback: take.text()?,
-            });
-        }
+        Field::Bytes(ERROR, value) => change.errors.push(decode_error(Take::new(value))?),
         Field::Bytes(RESULT, value) => {
             let mut take = Take::new(value);
             change.result = Some(Body { content_type: take.text()?, bytes: take.rest() });
         }
         Field::Bytes(REVOKED_REASON, value) => change.revoked_reason = text(&value)?,
         Field::Number(CANCEL, value) => change.cancel = cancel(value)?,
+        Field::Number(CANCEL_AT, value) => change.cancel_at = since_change(value),
         Field::Number(SETTLED, value) => change.settled = value != 0,
         Field::Number(REDELIVERED, value) => change.redelivered = value != 0,
         Field::Number(RESULT_TTL_MS, value) => change.result_ttl_ms = Some(value),

@@ -67,6 +67,9 @@ fn full_change() -> Changed {
         traceback: "line 1\nline 2".into(),
         at: 1_800_000_001_000 + i64::from(attempt),
         attempt,
+        leased_at: None,
+        started_at: None,
+        worker: "".into(),
     };
     Changed {
         session: Some(*b"0123456789abcdef"),
@@ -82,6 +85,7 @@ fn full_change() -> Changed {
         revoked_reason: "cancelled".into(),
         result_ttl_ms: None,
         cancel: Cancel::Told,
+        cancel_at: None,
         settled: false,
         redelivered: false,
         ..changed(1, 11, 5)

@@ -57,6 +57,7 @@ pub(crate) fn changed(slot: u32, serial: u64, version: u32) -> Changed {
         result: None,
         revoked_reason: "".into(),
         cancel: Cancel::None,
+        cancel_at: None,
         settled: false,
         redelivered: false,
         result_ttl_ms: None,
@@ -158,15 +159,18 @@ fn any_submitted() -> impl Strategy<Value = Submitted> {
 }
 
 fn any_error() -> impl Strategy<Value = TaskError> {
-    (any_text(), any_text(), any_text(), any::<i64>(), any::<u32>()).prop_map(
-        |(kind, message, traceback, at, attempt)| TaskError {
-            kind,
-            message,
-            traceback,
-            at,
-            attempt,
-        },
-    )
+    let texts = (any_text(), any_text(), any_text(), any_text());
+    let numbers = (any::<i64>(), any::<u32>(), of(any::<i64>()), of(any::<i64>()));
+    (texts, numbers).prop_map(|(texts, numbers)| TaskError {
+        kind: texts.0,
+        message: texts.1,
+        traceback: texts.2,
+        at: numbers.0,
+        attempt: numbers.1,
+        leased_at: numbers.2,
+        started_at: numbers.3,
+        worker: texts.3.into(),
+    })
 }
 
 fn any_state() -> impl Strategy<Value = State> {
@@ -225,7 +229,7 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         any::<u32>(),
         any::<u32>(),
     );
-    let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
+    let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
     let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress {
         state,
         meta,
@@ -271,6 +275,7 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         result: outcome.2,
         revoked_reason: outcome.3,
         cancel: outcome.4,
+        cancel_at: times.3,
         settled: outcome.5,
         redelivered: outcome.6,
         result_ttl_ms: outcome.7,

@@ -19,6 +19,7 @@ use super::lines::Lines;
 use super::start::{Started, start};
 use super::targets::STDERR_TARGET;
 use crate::json;
+use crate::signals::in_words;
 
 /// The longest output that is read, so that a command cannot fill the memory. The broker has a
 /// lower limit for results.
@@ -217,7 +218,7 @@ impl CommandOutput {
     fn into_failure(self, status: ExitStatus) -> TaskFailure {
         let ended = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exit code {code}"),
-            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, Some(signal)) => format!("ended by {}", in_words(signal)),
             (None, None) => "ended in an unknown way".to_owned(),
         };
         let stderr = String::from_utf8_lossy(&self.stderr);
@@ -301,7 +302,9 @@ mod tests {
             assert_eq!(failure.is_retryable(), is_retryable, "{code}");
         }
         let killed = ran("kill -9 $$", b"").await.expect_err("it is killed");
-        assert_eq!(killed.message(), "ended by signal 9");
+        assert_eq!(killed.message(), "ended by signal 9 (SIGKILL)");
+        let killed = ran("kill -35 $$", b"").await.expect_err("it is killed");
+        assert_eq!(killed.message(), "ended by signal 35 (SIGRTMIN+1)");
         let not_text = ran("printf '\\377'", b"").await.expect_err("not text");
         assert!(!not_text.is_retryable(), "{not_text:?}");
     }

@@ -72,6 +72,7 @@ fn broker_info() -> BrokerInfo {
             disk_bytes: 20 << 30,
             disk_low_bytes: 1 << 30,
             disk_is_low: true,
+            usable_bytes: Some(500 << 20),
         }),
         limits: Some(usual_limits()),
         heartbeat_ms: 5_000,

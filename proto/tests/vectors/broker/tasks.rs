@@ -24,6 +24,7 @@ pub(super) fn queued() -> TaskInfo {
         waiting_for: WaitingFor::Worker.into(),
         submitted_at_ms: NOW_MS,
         attempts_max: 4,
+        deliveries_max: 20,
         ..TaskInfo::default()
     }
 }
@@ -78,6 +79,9 @@ pub(super) fn failure() -> TaskInfo {
             traceback: "decode.py:12".into(),
             at_ms: NOW_MS + 2_000,
             attempt: 1,
+            leased_at_ms: Some(NOW_MS + 100),
+            started_at_ms: Some(NOW_MS + 101),
+            worker: "worker-1-4711".into(),
         }],
         ..started()
     }
@@ -213,6 +217,9 @@ fn retry() -> TaskInfo {
             traceback: "decode.py:12".into(),
             at_ms: NOW_MS + 2_000,
             attempt: 1,
+            leased_at_ms: Some(NOW_MS + 100),
+            started_at_ms: Some(NOW_MS + 101),
+            worker: "worker-1-4711".into(),
         }],
         actor: "worker-1-4711".into(),
         ..started()
@@ -278,8 +285,13 @@ pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
 
 /// Transitions with their actors.
 pub(super) fn changes() -> Vec<Vector<ServerFrame>> {
-    let cancelled =
-        TaskInfo { version: 4, cancel_requested: true, actor: "web-1".into(), ..started() };
+    let cancelled = TaskInfo {
+        version: 4,
+        cancel_requested: true,
+        cancel_requested_at_ms: Some(NOW_MS + 1_500),
+        actor: "web-1".into(),
+        ..started()
+    };
     let transition = |task| Body::Transition(Transition { watch_id: 1, task: Some(task) });
     vec![
         vector(
