@@ -124,15 +124,16 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    /// Puts a QUEUED task in line. A task that was leased before goes to the front.
-    pub(crate) fn line_up(&mut self, slot: Slot, in_front: bool) {
-        if !in_front {
+    /// Puts a QUEUED task in line. A task that was leased before takes its earlier place: in front
+    /// of all that have waited less long.
+    pub(crate) fn line_up(&mut self, slot: Slot, is_back: bool) {
+        if !is_back {
             self.take_place(slot);
         }
         let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task(slot);
         let (name, priority, order) = (task.name, task.priority, task.order());
-        let arrival = Arrival { slot, name, priority, is_suspect, order, in_front };
+        let arrival = Arrival { slot, name, priority, is_suspect, order, is_back };
         self.queues.queue_mut(task.queue()).push(arrival);
     }
 
@@ -254,7 +255,7 @@ impl Machine {
         State::Retry
     }
 
-    /// Puts an unfinished task back at the front of its queue.
+    /// Puts an unfinished task back at its earlier place in its queue.
     pub(crate) fn requeue(
         &mut self,
         step: &mut Step<'_>,

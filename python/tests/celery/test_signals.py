@@ -37,6 +37,26 @@ def test_a_warm_shutdown_lets_tasks_end_and_gives_the_others_back(apps, quick_br
     assert time.monotonic() - began < WAIT
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_what_a_warm_shutdown_gives_back_keeps_its_order(apps, quick_broker, tmp_path, pool):
+    queue, notes = f"order-{pool}", tmp_path / "notes"
+
+    def submit(name):
+        return apps.note.apply_async((str(notes), name), queue=queue)
+
+    with worker(quick_broker, "-c", "1", "-P", pool, "-Q", queue) as running:
+        running_task = apps.slow_late.apply_async((3,), queue=queue)
+        until(lambda: running_task.state == "STARTED", "the start")
+        results = [submit(name) for name in "abcdefgh"]
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(WAIT) == 0
+    results.append(submit("late"))
+    with worker(quick_broker, "-c", "1", "-P", pool, "-Q", queue):
+        for result in results:
+            result.get(timeout=WAIT)
+    assert notes.read_text().split() == [*"abcdefgh", "late"]
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
 def test_a_cold_shutdown_is_quick_and_loses_no_task_that_acknowledges_late(
     apps, quick_broker, tmp_path, signals

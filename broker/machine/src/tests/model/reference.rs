@@ -151,7 +151,9 @@ impl Reference {
 
     fn requeue(&mut self, id: u8) {
         self.becomes(id, State::Queued);
-        self.line.insert(0, id);
+        let order = self.tasks[&id].order;
+        let earlier = |other: &&u8| self.tasks[*other].order < order;
+        self.line.insert(self.line.iter().take_while(earlier).count(), id);
     }
 
     fn hand_back(&mut self, id: u8) {
