@@ -26,8 +26,8 @@ const PART_PLACES: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    /// In the order in which the places were taken. Only a line with a single part may have an empty
-    /// part.
+    /// The places in the order in which they were taken. Only a line with a single part may have an
+    /// empty part.
     parts: VecDeque<VecDeque<Place>>,
 }
 
