@@ -132,7 +132,7 @@ impl Machine {
         }
         let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task(slot);
-        let (name, priority, order) = (task.name, task.priority, task.order());
+        let (name, priority, order) = (task.name, task.priority(), task.order());
         let arrival = Arrival { slot, name, priority, is_suspect, order, is_back };
         self.queues.queue_mut(task.queue()).push(arrival);
     }
