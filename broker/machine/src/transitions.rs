@@ -11,7 +11,7 @@ pub(crate) use self::table::Cause;
 use self::table::assert_allowed;
 use crate::Machine;
 use crate::clocks::Moment;
-use crate::command::{Code, Effect, Now, SignalKind};
+use crate::command::{Code, Effect, Now, SignalKind, tells_of_retry};
 use crate::queue::Arrival;
 use crate::step::Step;
 use crate::task::{Extra, Plan, Task};
@@ -162,6 +162,7 @@ impl Machine {
             .map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
+        run.progress = run.progress.take().filter(|progress| !tells_of_retry(&progress.state));
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
         run.limit_at = hard.map(|span| now.mono.saturating_add(span));
         if let Some(at) = run.soft_limit_at {
