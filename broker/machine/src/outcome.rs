@@ -314,7 +314,6 @@ impl Machine {
     fn may_tell_of_retry(&self, task: &Task, outcome: &TaskOutcome) -> bool {
         outcome.kind.is_retry()
             && outcome.lease < task.lease()
-            && self.tasks.generation(task) > 1
             && task.state == State::Leased
             && self.tasks.run(task).is_some_and(|run| !run.redelivered)
     }

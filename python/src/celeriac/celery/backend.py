@@ -232,7 +232,9 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         def store() -> None:
             self._put(stored_id, lease, found, error, str(task_id))
 
-        if state not in states.READY_STATES and _ends_with_its_acknowledgement(request, lease):
+        # A run that has submitted its retry has no lease any more. The record is that of the retry.
+        goes_on = state not in states.READY_STATES and state != states.RETRY
+        if goes_on and _ends_with_its_acknowledgement(request, lease):
             self._await_acknowledgement(stored_id, lease)
 
         if not self.hold(str(task_id), store):

@@ -44,7 +44,7 @@ impl Reference {
             (true, true) => {
                 let is_retry = put.says == Says::Retry && put.lease < task.lease;
                 let has_not_begun = task.state == State::Leased && !task.redelivered;
-                !(names_it || is_retry && has_not_begun && task.generation > 1)
+                !(names_it || is_retry && has_not_begun)
             }
             (true, false) => is_end,
             (false, true) => put.says != Says::Retry || put.lease < task.lease,
