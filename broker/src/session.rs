@@ -5,6 +5,7 @@
 pub(crate) mod decode;
 mod handshake;
 mod in_flight;
+mod panics;
 mod reader;
 mod requests;
 mod wrong_tokens;
@@ -106,7 +107,8 @@ pub(crate) async fn run(
             }
         }
     };
-    let (connect, _seat) = match handshake.await {
+    let admitted = panics::caught(handshake).await;
+    let (connect, _seat) = match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
         Ok(admitted) => admitted,
         Err(farewell) => {
             if farewell.is_about_the_token() {
@@ -152,8 +154,9 @@ async fn serve(
             return "the broker has stopped";
         }
     }
+    let requests = panics::caught(requests::run(&mut reader, connection, shared, &in_flight));
     let EndOfRequests { reason, refusal } = tokio::select! {
-        ended = requests::run(&mut reader, connection, shared, &in_flight) => ended,
+        ended = requests => ended.unwrap_or_else(|_| EndOfRequests::fault()),
         _ = &mut writer => EndOfRequests::without_a_word("the broker closed it"),
         () = kill.cancelled() => EndOfRequests::without_a_word("it does not read"),
         // The driver still sends the last answers and then ends the send queue.
@@ -254,6 +257,10 @@ enum Farewell {
 impl Farewell {
     fn refuse(code: Code, message: &str) -> Self {
         Farewell::Refusal(0, Refusal::new(code, message))
+    }
+
+    fn fault() -> Self {
+        Farewell::Refusal(0, panics::refusal())
     }
 
     fn is_about_the_token(&self) -> bool {

@@ -34,7 +34,7 @@ pub use self::mail::{
     Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailConsumerKey, MailMessage,
     MailTag, MailboxOptions, MailboxOutline, Publish, Route,
 };
-pub use self::outcome::{OutcomeKind, StoredOutcome, TaskOutcome};
+pub use self::outcome::{OutcomeKind, StoredOutcome, TaskOutcome, tells_of_retry};
 pub use self::outline::{
     BrokerOutline, DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline,
     WorkerStatus,

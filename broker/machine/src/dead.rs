@@ -4,6 +4,7 @@
 use celeriac_record::{Slot, State, TaskKey};
 
 use crate::Machine;
+use crate::clocks::Moment;
 use crate::command::{Answer, Dead, Effect, Filter};
 use crate::keys::QueueKey;
 use crate::slice::{CHANGE, Look};
@@ -107,13 +108,13 @@ impl Machine {
         let task = NewTask {
             id,
             serial: self.latest_serial,
-            due: step.now.wall,
+            due: Moment::At(step.now.wall),
             submitted_at: step.now.wall,
             generation,
             name: dead.name,
             queue: dead.queue(),
             payload_bytes: dead.payload_bytes(),
-            priority: dead.priority,
+            priority: dead.priority(),
             state: State::Queued,
             watched,
             submit_key,

@@ -7,7 +7,9 @@
 use celeriac_record::{ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
 
 use crate::Machine;
-use crate::command::{Code, Now, Push, Release, ReportKind, ReportOutcome, SignalKind, TaskReport};
+use crate::command::{
+    Code, Now, Push, Release, ReportKind, ReportOutcome, SignalKind, TaskReport, tells_of_retry,
+};
 use crate::keys::SessionKey;
 use crate::step::Step;
 use crate::task::Task;
@@ -55,7 +57,8 @@ impl Machine {
         run.redelivered = redelivered;
         run.leased_at = Some(step.now.wall);
         run.started_at = None;
-        run.progress = None;
+        // A retry may be handed out before it is due. It is told of until it begins.
+        run.progress = run.progress.take().filter(|progress| tells_of_retry(&progress.state));
         self.change_state(step, slot, State::Leased, Cause::Delivered);
         self.note_hunger(holder);
         self.arm_balance(step.now, holder);

@@ -51,9 +51,9 @@ impl Machine {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
         match timer.kind {
             Kind::Due => {
+                // The timer may be of the task that had this slot before.
                 let is_of_it = match task.state {
-                    State::Scheduled => true,
-                    // The timer of an eta may be of the task that had this slot before.
+                    State::Scheduled => timer.is_steady == task.is_due_steadily(),
                     State::Retry => timer.is_steady,
                     _ => false,
                 };

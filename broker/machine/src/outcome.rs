@@ -60,7 +60,7 @@ impl Machine {
                 self.put_to_ended(step, slot, outcome)
             }
             Some((slot, task)) => {
-                if let Some(reason) = why_stale(task, &outcome) {
+                if let Some(reason) = self.why_stale(task, &outcome) {
                     return Err((Refusal::new(Code::StaleLease, reason), state));
                 }
                 let generation = self.tasks.generation(task);
@@ -93,7 +93,8 @@ impl Machine {
         slot: Slot,
         outcome: TaskOutcome,
     ) -> State {
-        let speaks_for_run = self.tasks.task(slot).is_leased() && outcome.lease != 0;
+        let task = self.tasks.task(slot);
+        let speaks_for_run = task.is_leased() && outcome.lease == task.lease();
         match outcome.kind {
             OutcomeKind::Progress { state, error } => {
                 if speaks_for_run {
@@ -289,21 +290,33 @@ impl Machine {
     pub(crate) fn is_put_task(&self, task: &Task) -> bool {
         RESERVED_TASK_NAMES.contains(&self.names.name(task.name).as_str())
     }
-}
 
-/// Why an outcome may not change a task that has not ended.
-fn why_stale(task: &Task, outcome: &TaskOutcome) -> Option<&'static str> {
-    match (task.is_leased(), outcome.lease) {
-        (true, 0) if outcome.kind.is_end() => {
-            Some("a worker holds the task, and only an outcome of its lease ends it")
+    /// Why an outcome may not change a task that has not ended.
+    fn why_stale(&self, task: &Task, outcome: &TaskOutcome) -> Option<&'static str> {
+        let (lease, is_of_earlier_run) = (outcome.lease, outcome.lease != task.lease());
+        match (task.is_leased(), lease) {
+            (_, 0) if !task.is_leased() || !outcome.kind.is_end() => None,
+            (_, 0) => Some("a worker holds the task, and only an outcome of its lease ends it"),
+            (true, _) if is_of_earlier_run && !self.may_tell_of_retry(task, outcome) => {
+                Some("the lease is not the current lease of the task")
+            }
+            (false, _) if !outcome.kind.is_retry() => {
+                Some("the run of this lease is over, and the task waits for its next run")
+            }
+            (false, _) if lease < task.lease() => {
+                Some("a later run of the task is over too, and the task waits for its next run")
+            }
+            _ => None,
         }
-        (true, lease) if lease != 0 && lease != task.lease() => {
-            Some("the lease is not the current lease of the task")
-        }
-        (false, lease) if lease != 0 && !outcome.kind.is_retry() => {
-            Some("the run of this lease is over, and the task waits for its next run")
-        }
-        _ => None,
+    }
+
+    /// Whether the outcome is that of the run before, which tells of a run that has a lease and has
+    /// not begun: a retry that was handed out before it is due.
+    fn may_tell_of_retry(&self, task: &Task, outcome: &TaskOutcome) -> bool {
+        outcome.kind.is_retry()
+            && outcome.lease < task.lease()
+            && task.state == State::Leased
+            && self.tasks.run(task).is_some_and(|run| !run.redelivered)
     }
 }
 

@@ -71,8 +71,8 @@ pub(crate) struct Arrival {
     pub is_suspect: bool,
     /// The place among all waiting tasks. A smaller place is served first.
     pub order: u64,
-    /// Whether the task goes to the front, because it was leased before.
-    pub in_front: bool,
+    /// Whether the task takes its earlier place again, because it was leased before.
+    pub is_back: bool,
 }
 
 /// Tasks of one name and one priority, in line. Suspects have a separate line, because a suspect is
@@ -194,9 +194,9 @@ impl Queue {
         }
     }
 
-    /// Puts a task at the end of its line, or at the front.
+    /// Puts a task at the end of its line, or at its earlier place.
     pub fn push(&mut self, arrival: Arrival) {
-        let Arrival { slot, name, priority, is_suspect, order, in_front } = arrival;
+        let Arrival { slot, name, priority, is_suspect, order, is_back } = arrival;
         let index = *self.lane_of.entry((name, priority, is_suspect)).or_insert_with(|| {
             self.lanes.push(Lane {
                 name,
@@ -209,12 +209,13 @@ impl Queue {
         });
         let lane = &mut self.lanes[index];
         let place = Place { slot, order: order as u32 };
-        if in_front {
-            lane.places.push_front(place);
+        let is_first = if is_back {
+            lane.places.put_back(place)
         } else {
             lane.places.push_back(place);
-        }
-        if in_front || lane.head.is_none() {
+            false
+        };
+        if is_first || lane.head.is_none() {
             self.set_head(index, Some(order));
         }
     }

@@ -129,9 +129,7 @@ impl Machine {
         if let Some(plan) = &mut task.plan {
             plan.expires = expires;
         }
-        if let Some(Moment::At(due) | Moment::Steady(due)) = due {
-            task.due = due;
-        }
+        task.due = due.unwrap_or(task.due);
         let state = task.state;
         match place.after {
             None => self.tasks.put(slot, task),
@@ -228,7 +226,7 @@ impl Machine {
         NewTask {
             id: submitted.spec.id.clone(),
             serial: submitted.key.serial,
-            due: due.unwrap_or(submitted.submitted_at),
+            due: Moment::At(due.unwrap_or(submitted.submitted_at)),
             submitted_at: submitted.submitted_at,
             generation: submitted.generation,
             name,

@@ -34,7 +34,8 @@ pub(crate) struct Task {
     /// How the last lease ended. This value distinguishes a report that is sent again from a stale
     /// report.
     pub closed_by: ClosedBy,
-    pub priority: u8,
+    /// Its lowest bits are the priority, and its highest says which clock `due` is of.
+    priority: u8,
     serial: Narrow<7>,
     lease: Narrow<7>,
     /// A time or a place in line, depending on the state: see `due` and `order`.
@@ -44,6 +45,9 @@ pub(crate) struct Task {
     /// In bytes below `LARGE`, in KiB from `LARGE` on.
     payload: Narrow<3>,
 }
+
+/// In the byte of the priority: `due` is a time of the steady clock.
+const STEADY: u8 = 1 << 7;
 
 /// Payloads of at least this many bytes are counted in KiB, rounded up: so three bytes of the entry
 /// are enough.
@@ -75,7 +79,7 @@ pub(crate) struct NewTask {
     pub id: TaskId,
     pub serial: u64,
     /// Only for a SCHEDULED task.
-    pub due: Timestamp,
+    pub due: Moment,
     pub submitted_at: Timestamp,
     pub generation: u32,
     pub name: NameKey,
@@ -245,7 +249,11 @@ impl Run {
 
 impl Task {
     pub fn new(task: &NewTask) -> Self {
-        let turn = if task.state == State::Scheduled { task.due } else { 0 };
+        let (due, clock) = match task.due {
+            Moment::At(due) => (due, 0),
+            Moment::Steady(due) => (due, STEADY),
+        };
+        let turn = if task.state == State::Scheduled { due } else { 0 };
         Self {
             id: PackedId::of(&task.id),
             extra: None,
@@ -253,7 +261,7 @@ impl Task {
             name: task.name,
             state: task.state,
             closed_by: ClosedBy::Nobody,
-            priority: task.priority,
+            priority: task.priority | clock,
             serial: Narrow::new(task.serial),
             lease: Narrow::new(0),
             turn: narrow_time(turn),
@@ -287,6 +295,15 @@ impl Task {
 
     pub fn set_lease(&mut self, lease: Lease) {
         self.lease = Narrow::new(lease);
+    }
+
+    pub fn priority(&self) -> u8 {
+        self.priority & !STEADY
+    }
+
+    /// SCHEDULED: whether `due` is a time of the steady clock.
+    pub fn is_due_steadily(&self) -> bool {
+        self.priority & STEADY != 0
     }
 
     /// SCHEDULED: the eta, on the wall clock for a time of day and on the steady clock for a span.

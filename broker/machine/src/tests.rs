@@ -11,6 +11,7 @@ mod declared;
 mod delivery;
 mod info;
 mod leases;
+mod limits;
 mod listing;
 mod mail;
 mod mail_model;

@@ -11,7 +11,7 @@ pub(crate) use self::table::Cause;
 use self::table::assert_allowed;
 use crate::Machine;
 use crate::clocks::Moment;
-use crate::command::{Code, Effect, Now, SignalKind};
+use crate::command::{Code, Effect, Now, SignalKind, tells_of_retry};
 use crate::queue::Arrival;
 use crate::step::Step;
 use crate::task::{Extra, Plan, Task};
@@ -124,15 +124,16 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    /// Puts a QUEUED task in line. A task that was leased before goes to the front.
-    pub(crate) fn line_up(&mut self, slot: Slot, in_front: bool) {
-        if !in_front {
+    /// Puts a QUEUED task in line. A task that was leased before takes its earlier place: in front
+    /// of all that have waited less long.
+    pub(crate) fn line_up(&mut self, slot: Slot, is_back: bool) {
+        if !is_back {
             self.take_place(slot);
         }
         let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task(slot);
-        let (name, priority, order) = (task.name, task.priority, task.order());
-        let arrival = Arrival { slot, name, priority, is_suspect, order, in_front };
+        let (name, priority, order) = (task.name, task.priority(), task.order());
+        let arrival = Arrival { slot, name, priority, is_suspect, order, is_back };
         self.queues.queue_mut(task.queue()).push(arrival);
     }
 
@@ -161,6 +162,7 @@ impl Machine {
             .map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
+        run.progress = run.progress.take().filter(|progress| !tells_of_retry(&progress.state));
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
         run.limit_at = hard.map(|span| now.mono.saturating_add(span));
         if let Some(at) = run.soft_limit_at {
@@ -254,7 +256,7 @@ impl Machine {
         State::Retry
     }
 
-    /// Puts an unfinished task back at the front of its queue.
+    /// Puts an unfinished task back at its earlier place in its queue.
     pub(crate) fn requeue(
         &mut self,
         step: &mut Step<'_>,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
-use super::{Bounds, Incoming, Shared, client_command, framing_refusal, too_slow};
+use super::{Bounds, Incoming, Shared, client_command, framing_refusal, panics, too_slow};
 use crate::driver::{Held, Input};
 use crate::room::Place;
 
@@ -38,6 +38,9 @@ pub(crate) enum Decoding {
     /// On the session's own thread: a simulation has one thread.
     #[cfg(feature = "internals")]
     Here,
+    /// Nowhere: a test looks at what becomes of the connection.
+    #[cfg(test)]
+    Panics,
 }
 
 impl Decoding {
@@ -48,6 +51,8 @@ impl Decoding {
         match self {
             #[cfg(feature = "internals")]
             Decoding::Here => work(),
+            #[cfg(test)]
+            Decoding::Panics => panic!("a fault of the broker, for a test"),
             Decoding::Apart => match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -79,6 +84,11 @@ pub(super) struct EndOfRequests {
 impl EndOfRequests {
     pub(super) fn without_a_word(reason: &'static str) -> Self {
         Self { reason, refusal: None }
+    }
+
+    /// The session has panicked.
+    pub(super) fn fault() -> Self {
+        Self { reason: "a fault of the broker", refusal: Some(panics::refusal()) }
     }
 }
 

@@ -71,6 +71,11 @@ def test_a_retry_that_waits_is_seen(worker, subject):
         time.sleep(0.01)
     assert state == "RETRY"
     assert isinstance(result.result, ValueError)
+    # A worker holds it already, and waits out the rest.
+    answers = subject.app.control.inspect(timeout=1).scheduled() or {}
+    listed = [task["request"]["id"] for tasks in answers.values() for task in tasks]
+    assert result.id in listed
+    assert result.state == "RETRY"
     assert result.get(timeout=WAIT) == 1
 
 

@@ -22,7 +22,7 @@ from kit import HERE, WAIT, Worker, environment, until, worker
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from celeriac.celery import line, pipeline
+from celeriac.celery import line
 from celery import Celery
 from cutting_proxy import CuttingProxy
 
@@ -98,9 +98,9 @@ def test_a_worker_begins_before_its_broker(own_broker, app_of, again):
         running.stop()
 
 
-def test_a_broker_that_ends_within_a_batch_is_an_operational_error(app_of, own_broker, monkeypatch):
-    monkeypatch.setattr(pipeline, "_FLUSH_SECONDS", 2.0)
+def test_a_broker_that_ends_within_a_batch_is_an_operational_error(app_of, own_broker):
     app = app_of(own_broker.url)
+    app.conf.broker_transport_options = {"confirm_timeout": 2.0}
     with app.producer_pool.acquire(block=True) as producer:
         if not hasattr(producer, "batch"):
             pytest.skip("kombu before 5.7 has no batches")
@@ -267,13 +267,11 @@ def test_a_connection_that_was_closed_while_its_program_was_idle(
     assert ready_in(app, "hard") == 4
 
 
-def test_a_connection_that_was_forgotten_on_the_way_while_its_program_was_idle(
-    app_of, broker, monkeypatch
-):
+def test_a_connection_that_was_forgotten_on_the_way_while_its_program_was_idle(app_of, broker):
     """A firewall drops what was idle for too long, and tells nobody."""
-    monkeypatch.setattr(line, "CALL_SECONDS", 1.0)
     with CuttingProxy(broker.port) as proxy:
         app = app_of(proxy.url, task_publish_retry=False)
+        app.conf.broker_transport_options = {"confirm_timeout": 1.0}
         send(app, "idle")
         proxy.freeze()
         send(app, "idle")

@@ -168,6 +168,7 @@ def test_publishing_to_a_broker_that_takes_nothing_ends_with_an_error(
     4383: the second call without a broker hung."""
     monkeypatch.setattr(line, "CALL_SECONDS", 1.0)
     app = Celery("silent", broker=quick_broker.url, set_as_current=False)
+    app.conf.broker_transport_options = {"confirm_timeout": 1.0}
     app.conf.update(broker_connection_timeout=1, task_publish_retry_policy={"max_retries": 1})
     app.send_task("subject.add", (1, 1), queue="silent")
     os.kill(quick_broker.pid, signal.SIGSTOP)

@@ -41,6 +41,7 @@ def test_unknown_options_are_ignored(app):
         ("max_deliveries", 0),
         ("max_deliveries", "many"),
         ("eta_lead", -1),
+        ("confirm_timeout", 0),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_option(apps, name, value):

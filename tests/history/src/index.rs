@@ -200,11 +200,13 @@ impl Reported<'_> {
         matches!(self.what, task_report::Report::Settle(_))
     }
 
-    /// Whether a run that asked for a later one told of that one while it waited: an outcome RETRY
+    /// Whether a run that asked for a later one told of that one before it began: an outcome RETRY
     /// counts under the earlier lease.
     pub(super) fn is_of_the_waiting_run(&self) -> bool {
         let waits = |state: TaskState| {
-            matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Retry)
+            let has_lease = state == TaskState::Leased;
+            has_lease
+                || matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Retry)
         };
         let is_retry = matches!(
             self.what,

@@ -37,6 +37,11 @@ pub type StoredOutcome = Result<(State, u32), (Refusal, Option<State>)>;
 /// The name of the state with which a run says that it will run again.
 const RETRY: &str = "RETRY";
 
+/// Whether a progress of this state tells of a task that will run again.
+pub fn tells_of_retry(state: &str) -> bool {
+    state == RETRY
+}
+
 impl OutcomeKind {
     /// Whether the outcome ends its task.
     pub fn is_end(&self) -> bool {
@@ -45,7 +50,7 @@ impl OutcomeKind {
 
     /// Whether the task will run again.
     pub fn is_retry(&self) -> bool {
-        matches!(self, OutcomeKind::Progress { state, .. } if **state == *RETRY)
+        matches!(self, OutcomeKind::Progress { state, .. } if tells_of_retry(state))
     }
 
     /// The state of an ended task with this outcome. A task that shows a progress, and that nothing

@@ -13,12 +13,21 @@ pub(crate) struct Place {
     pub order: u32,
 }
 
+impl Place {
+    /// Whether a place was taken before another one. The orders of one line lie far less than two
+    /// thousand million apart.
+    fn is_before(self, other: Place) -> bool {
+        (self.order.wrapping_sub(other.order) as i32) < 0
+    }
+}
+
 /// The number of places of one part: 32 KiB.
 const PART_PLACES: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    /// Only a line with a single part may have an empty part.
+    /// The places in the order in which they were taken. Only a line with a single part may have an
+    /// empty part.
     parts: VecDeque<VecDeque<Place>>,
 }
 
@@ -30,11 +39,29 @@ impl Line {
         self.parts.back_mut().expect("there is a part").push_back(place);
     }
 
-    pub fn push_front(&mut self, place: Place) {
-        if self.parts.front().is_none_or(|part| part.len() == PART_PLACES) {
-            self.parts.push_front(self.new_part());
+    /// Gives a task its earlier place again: behind those of earlier orders, which may have come
+    /// back before it. Returns whether the place is the first one.
+    pub fn put_back(&mut self, place: Place) -> bool {
+        let is_behind =
+            |part: &VecDeque<Place>| part.back().is_none_or(|last| last.is_before(place));
+        let at = self.parts.partition_point(is_behind);
+        if at == self.parts.len() {
+            self.push_back(place);
+            return self.front() == Some(&place);
         }
-        self.parts.front_mut().expect("there is a part").push_front(place);
+        let within = self.parts[at].partition_point(|other| other.is_before(place));
+        if self.parts[at].len() < PART_PLACES {
+            self.parts[at].insert(within, place);
+        } else if within == 0 {
+            self.parts.insert(at, self.new_part());
+            self.parts[at].push_front(place);
+        } else {
+            let mut rest = self.new_part();
+            rest.extend(self.parts[at].drain(within..));
+            self.parts.insert(at + 1, rest);
+            self.parts[at].push_back(place);
+        }
+        (at, within) == (0, 0)
     }
 
     pub fn pop_front(&mut self) -> Option<Place> {
@@ -65,7 +92,12 @@ mod tests {
     use super::*;
 
     fn place(slot: usize) -> Place {
-        Place { slot: slot as Slot, order: 0 }
+        // The orders of a broker that has run for long pass the end of their numbers.
+        Place { slot: slot as Slot, order: (slot as u32).wrapping_sub(5) }
+    }
+
+    fn is_in_order(line: &Line, slots: std::ops::Range<usize>) -> bool {
+        line.iter().eq(slots.map(place).collect::<Vec<_>>().iter())
     }
 
     #[test]
@@ -75,15 +107,31 @@ mod tests {
             line.push_back(place(slot));
         }
         for slot in (0..10).rev() {
-            line.push_front(place(slot));
+            assert!(line.put_back(place(slot)));
         }
-        assert!(line.iter().eq((0..3 * PART_PLACES).map(place).collect::<Vec<_>>().iter()));
+        assert!(is_in_order(&line, 0..3 * PART_PLACES));
         for slot in 0..3 * PART_PLACES {
             assert_eq!(line.front(), Some(&place(slot)));
             assert_eq!(line.pop_front(), Some(place(slot)));
         }
         assert_eq!((line.pop_front(), line.front(), line.parts.len()), (None, None, 1));
-        line.push_front(place(7));
+        assert!(line.put_back(place(7)));
         assert_eq!(line.pop_front(), Some(place(7)));
+    }
+
+    #[test]
+    fn places_that_come_back_in_any_order_stand_in_their_own() {
+        let all = 3 * PART_PLACES;
+        // Each step is one after which every number comes: the oldest first, the newest first, and
+        // two that jump about.
+        for step in [1, all - 1, 4_099, 7_001] {
+            let mut line = Line::default();
+            line.push_back(place(all));
+            for turn in 0..all {
+                line.put_back(place(turn * step % all));
+            }
+            assert!(is_in_order(&line, 0..all + 1), "step {step}");
+            assert!(line.parts.iter().all(|part| (1..=PART_PLACES).contains(&part.len())));
+        }
     }
 }

@@ -195,6 +195,86 @@ fn an_outcome_of_another_lease_is_stale() {
 }
 
 #[test]
+fn a_retry_that_is_handed_out_before_it_is_due_is_told_of_until_it_begins() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        submit a conflict=supersede lease=1 in=5s lead=10s
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver a lease 2 attempt 1 delivery 1
+        put a lease=1 state=SUCCESS
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        put a lease=1 state=RETRY error=again bytes=5
+            c: Leased g2
+        stored a
+            Leased v3 as job, RETRY 5 bytes, error again
+        restart
+        connect c
+            c: welcome new leases []
+        connect w runs=job resume
+            w: welcome back leases [2]
+            w: order Resume
+            w: deliver a lease 2 attempt 1 delivery 1
+        stored a
+            Leased v3 as job, RETRY 5 bytes, error again
+        start a by=w lease=2
+            w: Ok(Started)
+        stored a
+            Started v4 as job, error again
+        put a lease=1 state=RETRY
+            c: StaleLease Some(Started): the lease is not the current lease of the task
+    "#]]);
+}
+
+#[test]
+fn only_the_run_before_tells_of_a_retry() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        submit a conflict=supersede lease=1
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver a lease 2 attempt 1 delivery 1
+        put a lease=1 state=RETRY bytes=1
+            c: Leased g2
+        credit w 0
+            w: done
+        release a lease=2
+            w: Ok(Queued)
+        put a lease=1 state=RETRY bytes=3
+            c: StaleLease Some(Queued): a later run of the task is over too, and the task waits for its next run
+        stored a
+            Queued v4 as job, RETRY 1 bytes
+        put a lease=2 state=RETRY bytes=2
+            c: Queued g2
+        credit w 1
+            w: done
+            w: deliver a lease 3 attempt 1 delivery 1 again
+        put a lease=1 state=RETRY bytes=3
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        stored a
+            Leased v6 as job, RETRY 2 bytes
+    "#]]);
+}
+
+#[test]
 fn a_superseded_run_tells_only_of_its_retry() {
     check(expect![[r#"
         connect c
@@ -237,9 +317,9 @@ fn a_superseded_run_tells_only_of_its_retry() {
         after 5s
             w: deliver a lease 2 attempt 1 delivery 1
         stored a
-            Leased v4 as job, error again
+            Leased v4 as job, RETRY 5 bytes, error again
         put a lease=1 state=RETRY
-            c: StaleLease Some(Leased): the lease is not the current lease of the task
+            c: Leased g2
         complete a
             w: Ok(Success)
         put a lease=1 state=RETRY

@@ -85,6 +85,53 @@ fn a_released_task_is_first_in_line_and_no_attempt_is_counted() {
 }
 
 #[test]
+fn tasks_that_come_back_stand_in_their_earlier_order() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        submit a1..a6
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+        credit w 2
+            w: done
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        credit v 3
+            v: done
+            v: deliver a3 lease 3 attempt 1 delivery 1
+            v: deliver a4 lease 4 attempt 1 delivery 1
+            v: deliver a5 lease 5 attempt 1 delivery 1
+        credit v 0
+            v: done
+        credit w 0
+            w: done
+        start a2
+            w: Ok(Started)
+        release a1
+            w: Ok(Queued)
+        release a4
+            v: Ok(Queued)
+        release a3
+            v: Ok(Queued)
+        release a2
+            w: Ok(Queued)
+        release a5
+            v: Ok(Queued)
+        credit w 6
+            w: done
+            w: deliver a1 lease 6 attempt 1 delivery 1 again
+            w: deliver a2 lease 7 attempt 1 delivery 1 again
+            w: deliver a3 lease 8 attempt 1 delivery 1 again
+            w: deliver a4 lease 9 attempt 1 delivery 1 again
+            w: deliver a5 lease 10 attempt 1 delivery 1 again
+            w: deliver a6 lease 11 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
 fn a_report_that_is_sent_again_counts_once() {
     check(expect![[r#"
         connect c

@@ -1,4 +1,4 @@
-//! Effects of time alone: etas, expiries, time limits, and the end of kept results.
+//! Effects of time alone: etas, expiries, clocks that are set, and the end of kept results.
 
 use expect_test::expect;
 
@@ -324,6 +324,28 @@ fn a_clock_that_is_set_forward_ends_no_span() {
 }
 
 #[test]
+fn the_time_of_an_earlier_task_of_its_slot_ends_no_span() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit timed at=10s
+            c: Created { state: Scheduled }
+        cancel timed
+            c: ("timed", Revoked)
+        forget timed
+            c: Ok(())
+        submit counted in=10s
+            c: Created { state: Scheduled }
+        clock +1h
+        get counted
+            c: counted Scheduled for Time g1 v1
+        after 10s
+        get counted
+            c: counted Queued for Worker g1 v2
+    "#]]);
+}
+
+#[test]
 fn a_leased_task_that_expires_before_its_start_is_taken_back() {
     check(expect![[r#"
         connect c
@@ -400,96 +422,5 @@ fn a_failure_is_kept_even_when_no_result_is() {
             w: Ok(Failure)
         get a
             c: a Failure g1 v4
-    "#]]);
-}
-
-#[test]
-fn time_limits_run_from_the_start() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=job
-            w: welcome new leases []
-        credit w 1
-            w: done
-        submit a soft=5s limit=8s
-            c: Created { state: Queued }
-            w: deliver a lease 1 attempt 1 delivery 1
-        beat w
-            w: heartbeat
-        start a
-            w: Ok(Started)
-        after 5s
-            w: signal SoftTimeLimit leases [1] (soft_time_limit)
-        after 3s
-            w: signal TimeLimit leases [1] (time_limit)
-        complete a
-            w: Err((StaleLease, Some(Failure)))
-        get a
-            c: a Failure g1 v4
-    "#]]);
-}
-
-#[test]
-fn a_soft_time_limit_that_passes_while_the_worker_is_away_is_signalled_when_it_is_back() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=job
-            w: welcome new leases []
-        credit w 2
-            w: done
-        submit a soft=2s
-            c: Created { state: Queued }
-            w: deliver a lease 1 attempt 1 delivery 1
-        submit b soft=1m
-            c: Created { state: Queued }
-            w: deliver b lease 2 attempt 1 delivery 1
-        start a
-            w: Ok(Started)
-        start b
-            w: Ok(Started)
-        lose w
-            w: closed
-        after 3s
-        connect w resume runs=job
-            w: welcome back leases [1, 2]
-            w: order Resume
-            w: signal SoftTimeLimit leases [1] (soft_time_limit)
-        lose w
-            w: closed
-        connect w resume runs=job
-            w: welcome back leases [1, 2]
-            w: order Resume
-            w: signal SoftTimeLimit leases [1] (soft_time_limit)
-        restart
-        connect w resume runs=job
-            w: welcome back leases [1, 2]
-            w: order Resume
-            w: signal SoftTimeLimit leases [1] (soft_time_limit)
-    "#]]);
-}
-
-#[test]
-fn a_time_limit_goes_on_over_a_restart() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=job
-            w: welcome new leases []
-        credit w 1
-            w: done
-        submit a limit=8s
-            c: Created { state: Queued }
-            w: deliver a lease 1 attempt 1 delivery 1
-        start a
-            w: Ok(Started)
-        after 5s
-        restart
-        connect w resume runs=job
-            w: welcome back leases [1]
-            w: order Resume
-        after 3s
-            w: signal TimeLimit leases [1] (time_limit)
     "#]]);
 }

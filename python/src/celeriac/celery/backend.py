@@ -17,6 +17,7 @@ from celeriac._calls import Call
 from celeriac._values import SPAN_MS_MAX
 from celeriac.celery import kept
 from celeriac.celery.chords import Chords, _Held
+from celeriac.celery.ending import ending
 from celeriac.celery.envelope import HOOKED
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
@@ -25,7 +26,7 @@ from celeriac.celery.session import sessions
 from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
-from celeriac.errors import BrokerError, CeleriacError
+from celeriac.errors import BrokerError, CeleriacError, DeadlineExceeded
 from celeriac.url import BrokerUrl
 from celery import states
 
@@ -94,10 +95,14 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         """Sends one request."""
         if kind is not wire.GetReply:
             kept.let_go()
-        call = Call.of(body, time.monotonic() + seconds)
+        begun_at = time.monotonic()
+        # Where it is an outcome, the broker would take a run for lost that has ended.
+        call = Call.of(body, begun_at + ending.seconds(seconds, is_patient=True))
         link = self.client._link
         link.post([call])
         link.run([call])
+        if isinstance(call.error, DeadlineExceeded):
+            ending.note_silence(begun_at)
         return call.result(kind)
 
     # Reading and storing by key
@@ -227,7 +232,9 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         def store() -> None:
             self._put(stored_id, lease, found, error, str(task_id))
 
-        if state not in states.READY_STATES and _ends_with_its_acknowledgement(request, lease):
+        # A run that has submitted its retry has no lease any more. The record is that of the retry.
+        goes_on = state not in states.READY_STATES and state != states.RETRY
+        if goes_on and _ends_with_its_acknowledgement(request, lease):
             self._await_acknowledgement(stored_id, lease)
 
         if not self.hold(str(task_id), store):

@@ -105,13 +105,14 @@ class Channel(Declaring, Mailing, base.StdChannel):
         exchange: str = "",
         routing_key: str = "",
         mandatory: bool = False,
+        confirm_timeout: float | None = None,
         **_: Any,
     ) -> None:
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
         items = [(raw, exchange or "", routing_key or "", mandatory)]
         try:
-            publish(self.connection, items, pipeline_for(self.connection))
+            publish(self.connection, items, pipeline_for(self.connection), confirm_timeout)
         except BaseException:
             unsure.note(raw)
             raise

@@ -154,13 +154,13 @@ class Connection:
             self.reopen()
         return self.line
 
-    def reopen(self) -> None:
-        """Opens another line for requests."""
+    def reopen(self, seconds: float | None = None) -> None:
+        """Opens another line for requests, within this time."""
         if self.mail:
             raise lost("its mailboxes are gone")
         self.unwatch(self.line)
         self.line.drop()
-        self.line = Line(self.url, seconds=self._seconds)
+        self.line = Line(self.url, seconds=min(self._seconds, seconds or self._seconds))
         self.watch(self.line)
         self.routes.forget()
         for pipeline in self.pipelines:

@@ -49,6 +49,11 @@ class NoConnection(ConnectError, OperationalError):
     """No connection could be opened."""
 
 
+class WorkerEnds(OperationalError):
+    """No connection could be opened, and the worker was told to end. kombu tries again after each
+    error of a connection, some of its callers for ever; it does not after this one."""
+
+
 _CLASSES: dict[int, type[amqp.ChannelError]] = {
     _codec.ErrorCode.UNAUTHENTICATED: AccessRefused,
     _codec.ErrorCode.VERSION_MISMATCH: AccessRefused,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from celeriac._dial import dial
 from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
 from celeriac._wire import FrameFault, FrameReader, other_protocol
+from celeriac.celery.ending import SLICE_SECONDS, ending
 from celeriac.celery.faults import (
     CONNECTION_ERRORS,
     ENDING_CODES,
@@ -37,17 +37,6 @@ _NO_WAIT = 0.0
 _IDLE_SECONDS = 1.0
 """After a pause of this length the broker may have closed the connection."""
 _GOODBYE_SECONDS = 2.0
-_ENDING_SECONDS = 3.0
-"""So long a worker that ends waits for an answer."""
-
-
-def _patience() -> float:
-    """So long this process waits for an answer at most. A worker that was told to end has several
-    connections, and whoever has told it so will kill it after a while."""
-    state: Any = sys.modules.get("celery.worker.state")
-    told = (getattr(state, "should_stop", None), getattr(state, "should_terminate", None))
-    is_ending = any(each is not None and each is not False for each in told)
-    return _ENDING_SECONDS if is_ending else math.inf
 
 
 class Line:
@@ -75,10 +64,12 @@ class Line:
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._last_id = 0
         self._lock = threading.Lock()
-        deadline = monotonic() + seconds
+        seconds = ending.seconds(seconds)
+        begun_at = monotonic()
         try:
-            self.sock = dial(url, deadline)
+            self.sock = dial(url, begun_at + seconds)
         except ConnectError as error:
+            ending.note_silence(begun_at)
             raise NoConnection(str(error)) from None
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
@@ -135,12 +126,9 @@ class Line:
     ) -> _M:
         """Sends a request and waits for its answer. Raises `BrokerError` when it is refused. A
         worker that ends waits for a shorter time, unless it must be patient."""
-        seconds = self.call_seconds if seconds is None else seconds
-        if not is_patient:
-            seconds = min(seconds, _patience())
         answers: list[Any] = []
         self.post(body, answers.append)
-        self.read_until(lambda: bool(answers), seconds)
+        self.read_until(lambda: bool(answers), seconds, is_patient=is_patient)
         answer = answers[0]
         if isinstance(answer, wire.Error):
             if answer.code in ENDING_CODES:
@@ -152,14 +140,22 @@ class Line:
             raise self._lose(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
         return answer
 
-    def read_until(self, is_done: Callable[[], bool], seconds: float | None = None) -> None:
+    def read_until(
+        self,
+        is_done: Callable[[], bool],
+        seconds: float | None = None,
+        *,
+        is_patient: bool = False,
+    ) -> None:
         """Reads until this is true. A broker that does not answer in time ends the connection."""
-        deadline = monotonic() + (self.call_seconds if seconds is None else seconds)
+        begun_at = monotonic()
+        most = begun_at + (self.call_seconds if seconds is None else seconds)
         while not is_done():
-            left = deadline - monotonic()
+            left = min(most, ending.until(begun_at, is_patient=is_patient)) - monotonic()
             if left <= 0:
+                ending.note_silence(begun_at)
                 raise self._lose("the broker does not answer")
-            self.read(left)
+            self.read(min(left, SLICE_SECONDS))
 
     def read(self, seconds: float = _NO_WAIT) -> bool:
         """Reads once, and waits at most for this time. Whether something came."""
@@ -277,9 +273,13 @@ class Line:
         except (BlockingIOError, InterruptedError):
             sent = 0
         if sent < len(data):
-            self._writer.settimeout(self.call_seconds)
+            begun_at = monotonic()
+            self._writer.settimeout(max(ending.seconds(self.call_seconds), 0.001))
             try:
                 self._writer.sendall(memoryview(data)[sent:])
+            except TimeoutError:
+                ending.note_silence(begun_at)
+                raise
             finally:
                 self._writer.settimeout(0)
 

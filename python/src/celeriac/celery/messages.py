@@ -81,9 +81,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta
-        # A retry waits in the broker, which tells of RETRY only until it hands the task out.
-        if task.on_conflict != wire.OnConflict.SUPERSEDE:
-            task.lead_ms = int(1000 * options.eta_lead)
+        task.lead_ms = int(1000 * options.eta_lead)
     _put_envelope(task, packed(raw, exchange, routing_key))
     return task
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from celeriac._codec import OnConflict
 
 LEAD_SECONDS = 10.0
+CONFIRM_SECONDS = 10.0
 DELIVERIES_MAX = 20
 _DELIVERIES_BOUND = 1_000_000
 _PRIORITY_MAX = 9
@@ -37,6 +38,10 @@ class Options(NamedTuple):
     """Whether 0 is the highest priority, as on Redis."""
     is_pipelined: bool = False
     """Whether a publish returns before the broker has confirmed it."""
+    confirm_timeout: float = CONFIRM_SECONDS
+    """So many seconds a publish waits until the broker has confirmed it, before it is sent on
+    another connection. The end of a batch, or of a group, waits so long for all of its messages,
+    also while no connection can be opened."""
 
     def priority(self, value: int) -> int:
         """The priority in the broker for one of a message, and the reverse."""
@@ -64,6 +69,9 @@ def options_of(values: Mapping[str, Any] | None) -> Options:
     lead = given.get("eta_lead", LEAD_SECONDS)
     if not _is_number(lead, (int, float)) or not 0 <= lead <= 86_400:
         raise _invalid("eta_lead", lead, "a number of seconds from 0 to 86400")
+    timeout = given.get("confirm_timeout", CONFIRM_SECONDS)
+    if not _is_number(timeout, (int, float)) or not 0 < timeout <= 86_400:
+        raise _invalid("confirm_timeout", timeout, "a number of seconds above 0, to 86400")
     return Options(
         _ON_CONFLICT[conflict],
         deliveries,
@@ -71,6 +79,7 @@ def options_of(values: Mapping[str, Any] | None) -> Options:
         any_name,
         is_reversed=order == "redis",
         is_pipelined=confirm == "pipeline",
+        confirm_timeout=float(timeout),
     )
 
 

@@ -17,7 +17,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.celery.ending import ending
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error, lost
+from celeriac.celery.options import CONFIRM_SECONDS
 from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
 
@@ -28,7 +30,8 @@ WINDOW = 1000
 
 _LOOK_EACH = 32
 """After so many tasks the answers that have come are read."""
-_FLUSH_SECONDS = 30.0
+_EXIT_SECONDS = 30.0
+"""So long the end of the process waits at most, where the connections have more time together."""
 _PAUSE_SECONDS = 0.1
 
 
@@ -63,14 +66,22 @@ class Pipeline:
             raise
         line = self._connection.line
         if self._count >= WINDOW:
-            self._read_until_below(WINDOW)
+            self._read_until_below(WINDOW, self.seconds)
         elif before // _LOOK_EACH != self._count // _LOOK_EACH:
             with contextlib.suppress(*CONNECTION_ERRORS):
                 line.read()
 
+    @property
+    def seconds(self) -> float:
+        """So long a wait for confirmations takes at most, also while the broker is away."""
+        given: float = self._connection.options.confirm_timeout
+        return ending.seconds(given, is_patient=True)
+
     def flush(self, seconds: float | None = None) -> None:
-        """Waits until all tasks are confirmed. Raises the refusal of one of them."""
-        deadline = monotonic() + (_FLUSH_SECONDS if seconds is None else seconds)
+        """Waits until all tasks are confirmed, and for that time at most. Raises the refusal of one
+        of them, or an error of the connection."""
+        begun_at = monotonic()
+        deadline = begun_at + (self.seconds if seconds is None else seconds)
         self._again += _take_left(self._url)
         while self._unanswered or self._again:
             try:
@@ -80,11 +91,15 @@ class Pipeline:
                     self._read_until_below(1, max(deadline - monotonic(), 0.01))
             except CONNECTION_ERRORS:
                 if monotonic() >= deadline:
+                    ending.note_silence(begun_at)
                     raise
                 sleep(_PAUSE_SECONDS)
                 with contextlib.suppress(*CONNECTION_ERRORS):
-                    self._connection.reopen()
+                    self._connection.reopen(max(deadline - monotonic(), 0.01))
             if self._again:
+                # The broker has asked for a pause.
+                if monotonic() >= deadline:
+                    raise lost("the broker could not take all tasks in time")
                 sleep(_PAUSE_SECONDS)
         self.raise_refusal()
 
@@ -156,7 +171,7 @@ class Pipeline:
                 del self._unanswered[key]
                 self._count -= len(body.tasks)
 
-    def _read_until_below(self, count: int, seconds: float = _FLUSH_SECONDS) -> None:
+    def _read_until_below(self, count: int, seconds: float) -> None:
         deadline = monotonic() + seconds
         while self._count >= count:
             try:
@@ -165,7 +180,7 @@ class Pipeline:
             except CONNECTION_ERRORS:
                 if monotonic() >= deadline:
                     raise lost(f"{self._count} tasks are not confirmed") from None
-                self._connection.reopen()
+                self._connection.reopen(max(deadline - monotonic(), 0.01))
 
     def _answered(self, key: int, answer: Any) -> None:
         body = self._unanswered.pop(key, None)
@@ -200,26 +215,33 @@ def keep(pipeline: Pipeline) -> None:
     _pipelines.add(pipeline)
 
 
-def flush(seconds: float = _FLUSH_SECONDS) -> None:
+def flush(seconds: float | None = None) -> None:
     """Waits until the broker has confirmed all tasks that this process has published with
-    `{"confirm": "pipeline"}`. Raises the refusal of one of them, or an error of the connection."""
+    `{"confirm": "pipeline"}`: for so long, or for the `confirm_timeout` of each connection. Raises
+    the refusal of one of them, or an error of the connection."""
     own = [pipeline for pipeline in list(_pipelines) if pipeline._pid == os.getpid()]
+    deadline = None if seconds is None else monotonic() + seconds
     for pipeline in own:
         with contextlib.suppress(ReferenceError):
-            pipeline.flush(seconds)
+            pipeline.flush(_least(pipeline.seconds, deadline))
     for url in {url for url, _ in _left}:
-        _flush_left(url, seconds)
+        _flush_left(url, _least(CONFIRM_SECONDS, deadline))
+
+
+def _least(seconds: float, deadline: float | None) -> float:
+    return seconds if deadline is None else max(min(seconds, deadline - monotonic()), 0.01)
 
 
 def _flush_left(url: BrokerUrl, seconds: float) -> None:
     """Sends what no connection has taken over, on a connection of its own."""
     from celeriac.celery.line import Line
 
+    deadline = monotonic() + seconds
     bodies = _take_left(url)
     try:
-        line = Line(url)
+        line = Line(url, seconds=seconds)
         for body in list(bodies):
-            line.call(body, wire.SubmitReply, seconds)
+            line.call(body, wire.SubmitReply, max(deadline - monotonic(), 0.01))
             bodies.remove(body)
         line.close()
     except BaseException:
@@ -238,7 +260,7 @@ def _take_left(url: BrokerUrl) -> list[wire.Submit]:
 
 def _at_exit() -> None:
     try:
-        flush()
+        flush(_EXIT_SECONDS)
     except Exception as error:
         log.error("Tasks are not confirmed at the end of the process: %s", error)
 

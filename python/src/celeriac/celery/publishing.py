@@ -23,9 +23,14 @@ _SUBMIT_BYTES_MAX = 4 * 1024 * 1024
 """The tasks of one submit have no more bytes, unless it is one task. A frame holds 16 MiB."""
 
 
-def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None) -> None:
-    """Publishes messages in order. Raises a channel error for the first that is refused; with a
-    pipeline the answers come later."""
+def publish(
+    connection: Any,
+    items: list[Item],
+    pipeline: Pipeline | None = None,
+    seconds: float | None = None,
+) -> None:
+    """Publishes messages in order, and waits at most so long for each request. Raises a channel
+    error for the first that is refused; with a pipeline the answers come later."""
     tasks: list[wire.Task] = []
     items = [item for item in items if not bodies.was_sent(item[0].headers.get("id"))]
     kept.let_go()
@@ -40,7 +45,7 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
             if pipeline is not None:
                 pipeline.submit(some)
             else:
-                _submit(connection, some)
+                _submit(connection, some, seconds or connection.options.confirm_timeout)
 
 
 def _portions(tasks: list[wire.Task]) -> Iterator[list[wire.Task]]:
@@ -128,15 +133,16 @@ def _message(raw: Raw, exchange: str, routing_key: str, mailbox: str = "") -> wi
     )
 
 
-def _submit(connection: Any, tasks: list[wire.Task]) -> None:
-    """Submits tasks. After a lost connection they are sent once more, under the same keys."""
+def _submit(connection: Any, tasks: list[wire.Task], seconds: float) -> None:
+    """Submits tasks. After a lost connection they are sent once more, under the same keys: a
+    firewall may have forgotten the first one, and the second one works."""
     body = wire.Submit(tasks=tasks)
     try:
         try:
-            reply = connection.line.call(body, wire.SubmitReply)
+            reply = connection.line.call(body, wire.SubmitReply, seconds)
         except CONNECTION_ERRORS:
             connection.reopen()
-            reply = connection.line.call(body, wire.SubmitReply)
+            reply = connection.line.call(body, wire.SubmitReply, seconds)
     except BrokerError as error:
         raise channel_error(error, "Basic.publish") from error
     for outcome in reply.outcomes:

@@ -353,7 +353,7 @@ class Session:
         """Waits until the broker has answered all reports."""
         if self.is_open:
             self.flush()
-            self.line.read_until(lambda: not self._unanswered)
+            self.line.read_until(lambda: not self._unanswered, is_patient=True)
 
     # The end
 

@@ -11,10 +11,12 @@ from kombu.transport import base
 from celeriac._hello import client_version
 from celeriac.celery import together
 from celeriac.celery.connection import Connection
+from celeriac.celery.ending import ending
 from celeriac.celery.faults import (
     CHANNEL_ERRORS,
     CONNECTION_ERRORS,
     RECOVERABLE_CHANNEL_ERRORS,
+    WorkerEnds,
 )
 from celeriac.celery.places import address_of
 from celeriac.celery.routes import bindings_of
@@ -92,7 +94,13 @@ class Transport(base.Transport):
         _join_celery_worker()
         together.install()
         client = self.client
-        return Connection(client, url_of(client), float(client.connect_timeout or _CONNECT_SECONDS))
+        seconds = float(client.connect_timeout or _CONNECT_SECONDS)
+        try:
+            return Connection(client, url_of(client), seconds)
+        except CONNECTION_ERRORS as error:
+            if ending.gives_up():
+                raise WorkerEnds(str(error)) from error
+            raise
 
     def verify_connection(self, connection: Connection) -> bool:
         """Whether the connection is open."""

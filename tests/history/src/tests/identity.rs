@@ -245,6 +245,10 @@ fn a_run_that_was_superseded_counts_no_more() {
     script.reported(late, ErrorCode::StaleLease);
     let told = script.put(WORKER, "a", 1, retry_of_the_next());
     script.reported_as(told, TaskState::Retry);
+    let mut handed_out = script.clone();
+    let told = handed_out.put(WORKER, "a", 1, retry_of_the_next());
+    handed_out.reported_as(told, TaskState::Leased);
+    handed_out.is_good();
     let mut while_it_runs = script.clone();
     let told = while_it_runs.put(WORKER, "a", 1, retry_of_the_next());
     while_it_runs.reported_as(told, TaskState::Started);

@@ -39,6 +39,8 @@ pub(super) struct Task {
     settled: bool,
     /// The last progress of the present run, or of a task that waits.
     pub progress: Option<Says>,
+    /// Whether the present lease is not its first.
+    pub redelivered: bool,
     /// Whether a client put the task, to show a progress.
     pub is_put_progress: bool,
     /// The result TTL that a report set.
@@ -109,6 +111,9 @@ impl Reference {
         let task = self.task(id);
         task.state = state;
         task.stored = Some(state);
+        if state == State::Started {
+            task.progress = task.progress.filter(|says| *says != Says::Retry);
+        }
         if !matches!(state, State::Leased | State::Started) {
             (task.holder, task.settled) = (None, false);
         }
@@ -151,7 +156,9 @@ impl Reference {
 
     fn requeue(&mut self, id: u8) {
         self.becomes(id, State::Queued);
-        self.line.insert(0, id);
+        let order = self.tasks[&id].order;
+        let earlier = |other: &&u8| self.tasks[*other].order < order;
+        self.line.insert(self.line.iter().take_while(earlier).count(), id);
     }
 
     fn hand_back(&mut self, id: u8) {

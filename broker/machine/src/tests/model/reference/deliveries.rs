@@ -68,7 +68,8 @@ impl Reference {
         let alone = self.is_suspect(id);
         let task = self.task(id);
         task.alone = alone;
-        task.progress = None;
+        task.progress = task.progress.filter(|says| *says == super::Says::Retry);
+        task.redelivered = task.lease != 0;
         task.lease = lease;
         task.holder = Some(session);
         task.deliveries += 1;

@@ -41,15 +41,19 @@ impl Reference {
         }
         let is_leased = task.holder.is_some();
         let is_stale = match (is_leased, names_lease) {
-            (true, true) => !names_it,
+            (true, true) => {
+                let is_retry = put.says == Says::Retry && put.lease < task.lease;
+                let has_not_begun = task.state == State::Leased && !task.redelivered;
+                !(names_it || is_retry && has_not_begun)
+            }
             (true, false) => is_end,
-            (false, true) => put.says != Says::Retry,
+            (false, true) => put.says != Says::Retry || put.lease < task.lease,
             (false, false) => false,
         };
         if is_stale {
             return Err(Code::StaleLease);
         }
-        if is_leased && names_lease && task.state == State::Leased {
+        if is_leased && names_it && task.state == State::Leased {
             self.becomes(id, State::Started);
             self.task(id).attempts += 1;
         }

@@ -82,6 +82,7 @@ impl Reference {
             cancelled: false,
             settled: false,
             progress: None,
+            redelivered: false,
             is_put_progress: false,
             result_ttl_ms: None,
             due,
