@@ -8,10 +8,11 @@ mod handshake;
 mod in_flight;
 mod reader;
 mod requests;
-mod wrong_tokens;
 
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -23,12 +24,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::Input;
-use crate::lobby::{Guest, Lobby};
+use crate::lobby::{Guest, Lobby, Peer};
+use crate::refused::Refused;
 use crate::room::Room;
 use crate::send_queue::{Gauge, QueuedMessage, SendQueue, Weight};
 use decode::Bounds;
@@ -38,7 +40,6 @@ pub(crate) use reader::FrameRooms;
 use reader::Reader;
 use requests::EndOfRequests;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
-pub(crate) use wrong_tokens::WrongTokens;
 
 /// A write that makes no progress for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
@@ -57,7 +58,10 @@ const BYTES_PER_WRITE: usize = 256 * 1024;
 pub(crate) struct Shared {
     pub config: Config,
     pub clock: Clock,
-    pub wrong_tokens: WrongTokens,
+    /// The connections whose token was missing or wrong.
+    pub wrong_tokens: Refused,
+    /// The connections whose handshake of TLS failed.
+    pub failed_handshakes: Refused,
     pub inputs: mpsc::Sender<Input>,
     /// Signs of life from connections of which the driver has no request.
     pub signs: mpsc::UnboundedSender<ConnectionKey>,
@@ -89,7 +93,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> Outgoing for T {}
 pub(crate) async fn run(
     read: impl Incoming,
     mut write: impl Outgoing,
-    peer: SocketAddr,
+    peer: Peer,
     guest: Guest,
     shared: Arc<Shared>,
 ) {
@@ -98,17 +102,21 @@ pub(crate) async fn run(
     let mut reader = Reader::new(read, heartbeat, shared.frames.clone());
     let handshake = async {
         tokio::select! {
-            connect = handshake(&mut reader, &guest, &shared) => connect,
+            connect = handshake(&mut reader, &peer, &guest, &shared) => connect,
             () = shared.stop.cancelled() => {
                 Err(Farewell::refuse(Code::ShuttingDown, "the broker is shutting down"))
             }
         }
     };
-    let (connect, _seat) = match handshake.await {
+    let outcome = handshake.await;
+    let Peer { address: peer, certificate } = peer;
+    let (connect, _seat) = match outcome {
         Ok(admitted) => admitted,
         Err(farewell) => {
-            if farewell.is_about_the_token() {
-                shared.wrong_tokens.note(peer, shared.clock.now().mono);
+            if farewell.is_about_the_token()
+                && let Some(refused) = shared.wrong_tokens.note(peer, shared.clock.now().mono)
+            {
+                warn!(%peer, refused, "a client was refused: its token is missing or wrong");
             }
             debug!(%peer, reason = farewell.reason(), "a connection ends before its session");
             return farewell.say(&mut write).await;
@@ -116,9 +124,10 @@ pub(crate) async fn run(
     };
     drop(guest);
     if let Some(worker) = &connect.worker {
-        info!(%peer, connection, worker = &*connect.instance, task_names = worker.task_names.len(), "a worker connects");
+        let (worker_name, task_names) = (&*connect.instance, worker.task_names.len());
+        info!(%peer, connection, worker = worker_name, certificate, task_names, "a worker connects");
     } else {
-        debug!(%peer, connection, instance = &*connect.instance, "a client connects");
+        debug!(%peer, connection, instance = &*connect.instance, certificate, "a client connects");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
     reader.pulse.signs = Some((connection, shared.signs.clone()));
@@ -236,6 +245,9 @@ impl<W: Outgoing> Writer<W> {
 
     /// Writes the buffer. This may take any time, provided that the client takes some bytes within
     /// each period of `WRITE`.
+    ///
+    /// TLS keeps a bounded number of bytes that the socket did not take, so they are flushed. A
+    /// plain socket keeps none, and answers at once.
     async fn flush(&mut self, buffer: &mut BytesMut) -> std::io::Result<()> {
         let is_large = buffer.capacity() > BYTES_PER_WRITE;
         while !buffer.is_empty() {
@@ -243,6 +255,14 @@ impl<W: Outgoing> Writer<W> {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             self.gauge.note_write();
+        }
+        let flushed = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.write).poll_flush(cx))).await;
+        match flushed {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => {
+                tokio::time::timeout(WRITE, self.write.flush()).await??;
+                self.gauge.note_write();
+            }
         }
         if is_large {
             *buffer = BytesMut::new();
