@@ -127,9 +127,10 @@ impl Broker {
     }
 
     /// Serves until `shutdown` resolves. The broker answers connections from the first moment on.
-    /// With certificates these connections speak TLS. The broker raises the soft limit of open files
-    /// where `connections_max` needs that; where the hard limit is too low, the broker accepts fewer
-    /// connections.
+    /// With certificates these connections speak TLS.
+    ///
+    /// The broker raises the soft limit of open files where `connections_max` needs that; where the
+    /// hard limit is too low, the broker accepts fewer connections.
     ///
     /// # Errors
     /// [`RunError`] when the data folder fails. Everything that the broker confirmed is on disk in

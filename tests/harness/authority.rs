@@ -28,13 +28,15 @@ pub struct Wish {
     pub is_server: bool,
     /// It is valid from the first day of the first of these years until that of the second one.
     pub years: [i32; 2],
+    /// Whether it says that it is of a CA.
+    pub is_ca: bool,
 }
 
 impl Wish {
     /// The certificate of a broker with these names.
     pub fn server(names: &[&str]) -> Self {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Self { names, is_server: true, years: [2020, 3000] }
+        Self { names, is_server: true, years: [2020, 3000], is_ca: false }
     }
 
     /// The certificate of a client with this name.
@@ -86,6 +88,9 @@ impl Authority {
             false => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         [params.not_before, params.not_after] = wish.years.map(|year| date_time_ymd(year, 1, 1));
+        if wish.is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
         let key = KeyPair::generate().expect("the system has randomness");
         let certificate = params.signed_by(&key, &self.0).expect("a CA signs");
         Signed { certificate: certificate.pem(), key: key.serialize_pem() }

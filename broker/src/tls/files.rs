@@ -171,23 +171,9 @@ impl Files {
             }
             facts.expires = facts.expires.min(expires);
             if index == 0 {
-                let names = names::all(&parsed);
-                if names.is_empty() {
-                    warnings.push(format!(
-                        "{what} names no host (it has no subject alternative name): \
-                         every client will refuse it"
-                    ));
-                }
-                facts.names = names.join(", ");
-                let purposes = parsed.extended_key_usage().ok().flatten();
-                if purposes
-                    .is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any)
-                {
-                    warnings.push(format!(
-                        "{what} is not for a server (by its extended key usage): \
-                         every client will refuse it"
-                    ));
-                }
+                facts.names = names::all(&parsed).join(", ");
+                let refused = |why| format!("{what} {why}: every client will refuse it");
+                warnings.extend(reason_to_refuse(&parsed).map(refused));
             }
         }
         Ok(facts)
@@ -268,6 +254,18 @@ fn roots(
         }
         None => Ok(roots),
     }
+}
+
+/// Why every client would refuse a broker with this certificate.
+fn reason_to_refuse(certificate: &X509Certificate<'_>) -> Option<&'static str> {
+    let purposes = certificate.extended_key_usage().ok().flatten();
+    if names::all(certificate).is_empty() {
+        return Some("names no host (it has no subject alternative name)");
+    }
+    if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
+        return Some("is not for a server (by its extended key usage)");
+    }
+    certificate.is_ca().then_some("is that of a CA")
 }
 
 /// The first and the last moment of a certificate.

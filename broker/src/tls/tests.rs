@@ -180,6 +180,9 @@ fn o13_a_certificate_that_every_client_would_refuse_has_a_warning() {
     let purpose = "the certificate DIR/broker.pem is not for a server (by its extended key usage): \
                    every client will refuse it";
     assert_eq!(place.warnings(), [purpose]);
+    place.replace(&Wish { is_ca: true, ..Wish::server(&["broker.example"]) });
+    let ca = "the certificate DIR/broker.pem is that of a CA: every client will refuse it";
+    assert_eq!(place.warnings(), [ca]);
 }
 
 #[test]
