@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use celeriac_client::connection::TlsFiles;
 use celeriac_client::{BrokerUrl, Client, Error, ErrorCode, TlsReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,7 +14,7 @@ use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::output::print_to_stderr;
 use crate::printable::clean;
-use crate::token::{read_token, token_variable, warning};
+use crate::token::{open_to_all, read_token, token_variable, warning};
 use crate::unknown_host;
 
 const SCHEME: &str = "celeriac://";
@@ -147,7 +148,12 @@ fn other_server(answer: &[u8]) -> Option<Server> {
 
 /// The URL of the broker with the token. `warn` gets a warning about the token's file.
 pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<String, Failure> {
-    with_token(&url(shared), shared.token_file.as_ref(), warn)
+    let url = with_token(&url(shared), shared.token_file.as_ref(), &warn)?;
+    let key = TlsFiles::from_env().key.filter(|_| has_tls(&url));
+    if let Some(sentence) = key.and_then(|file| open_to_all(&file, "the key")) {
+        warn(&sentence);
+    }
+    Ok(url)
 }
 
 /// Whether this URL is that of a broker with TLS.

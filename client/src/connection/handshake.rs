@@ -230,13 +230,6 @@ impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => Failure::Unreachable(error),
-            // The first bytes of an alert, which a broker with TLS answers to a client without.
-            FrameError::OtherProtocol("TLS") => Failure::Tls {
-                reason: TlsReason::Protocol,
-                message: "the program that answers speaks TLS: \
-                          write celeriacs:// in place of celeriac:// in the address"
-                    .to_owned(),
-            },
             FrameError::OtherProtocol(name) => {
                 Failure::no_broker(format!("the program that answers speaks {name}"))
             }
@@ -293,6 +286,12 @@ async fn greet(
         // absurd length.
         if buffer.starts_with(b"HTTP") {
             return Err(Failure::no_broker("the program that answers speaks HTTP"));
+        }
+        // The first bytes of an alert, which a broker with TLS sends to a client without.
+        if buffer.starts_with(&[21, 3]) {
+            let message = "the program that answers speaks TLS: \
+                           write celeriacs:// in place of celeriac:// in the address";
+            return Err(Failure::Tls { reason: TlsReason::Protocol, message: message.to_owned() });
         }
         if let Some(frame) = codec.decode(&mut buffer)? {
             let welcome = admitted(frame)?;
