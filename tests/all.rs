@@ -30,6 +30,7 @@ mod soak;
 mod story;
 mod system_calls;
 mod tidy;
+mod tls;
 mod traps;
 mod two_ways;
 mod vectors;

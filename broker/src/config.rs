@@ -32,6 +32,20 @@ pub struct Config {
     #[serde(serialize_with = "masked")]
     pub token: Option<String>,
 
+    /// The file with the certificate that the broker shows to clients, and after it those of the
+    /// CAs between that one and the root, in PEM. With it every connection speaks TLS 1.3, except
+    /// those that come to the plain listener of [`Broker::with_plain`](crate::Broker::with_plain).
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The file with the private key of that certificate, in PEM.
+    pub tls_key: Option<PathBuf>,
+
+    /// Whether clients show a certificate too. Default: none.
+    pub tls_client: TlsClient,
+
+    /// The file with the certificates of the CAs that sign those of clients, in PEM.
+    pub tls_client_ca: Option<PathBuf>,
+
     /// How often an idle connection sends a heartbeat, in milliseconds. Default 5 s: often enough
     /// to find a dead peer soon, rarely enough that ten thousand idle connections cost no
     /// noticeable load.
@@ -74,11 +88,28 @@ pub struct Config {
     pub commit_timeout_ms: u64,
 }
 
+/// Whether the clients of a broker with TLS show a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsClient {
+    /// The broker asks for no certificate.
+    #[default]
+    None,
+    /// A client may show a certificate, which then takes the place of the token.
+    Optional,
+    /// A client without a certificate is refused. Where a token is set, the client needs both.
+    Required,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::new(),
             token: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client: TlsClient::None,
+            tls_client_ca: None,
             heartbeat_ms: 5 * SECOND_MS,
             lease_ms: 15 * SECOND_MS,
             frame_bytes_max: limits::FRAME_BYTES_MAX,
@@ -107,6 +138,7 @@ impl Config {
             return Err(ConfigError::Missing { key: "data" });
         }
         self.check_token()?;
+        self.check_tls()?;
         for (key, value, min, max) in self.bounds() {
             if value < min {
                 return Err(ConfigError::TooSmall { key, value, min });
@@ -166,6 +198,28 @@ impl Config {
         }
         Ok(())
     }
+
+    /// A setting of TLS that is missing must not go unnoticed: the broker would ask for less than
+    /// the operator believes.
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let clients = self.tls_client != TlsClient::None;
+        let without = |key, other| Err(ConfigError::Alone { key, other });
+        match (&self.tls_certificate, &self.tls_key, &self.tls_client_ca) {
+            (Some(_), None, _) => without("tls_certificate", "tls_key"),
+            (None, Some(_), _) => without("tls_key", "tls_certificate"),
+            (None, _, _) if clients => without("tls_client", "tls_certificate"),
+            (None, _, Some(_)) => without("tls_client_ca", "tls_certificate"),
+            (_, _, None) if clients => without("tls_client", "tls_client_ca"),
+            (_, _, Some(_)) if !clients => without("tls_client_ca", "tls_client"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the broker knows who a client is, so that not every program that reaches it may do
+    /// anything.
+    pub fn knows_clients(&self) -> bool {
+        self.token.is_some() || self.tls_client == TlsClient::Required
+    }
 }
 
 /// The text that is shown in place of a secret.
@@ -180,6 +234,10 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("data", &self.data)
             .field("token", &self.token.as_ref().map(|_| MASK))
+            .field("tls_certificate", &self.tls_certificate)
+            .field("tls_key", &self.tls_key)
+            .field("tls_client", &self.tls_client)
+            .field("tls_client_ca", &self.tls_client_ca)
             .field("heartbeat_ms", &self.heartbeat_ms)
             .field("lease_ms", &self.lease_ms)
             .field("frame_bytes_max", &self.frame_bytes_max)
@@ -229,13 +287,24 @@ pub enum ConfigError {
         /// The problem of the token.
         problem: &'static str,
     },
+    /// A setting needs another one, which was not given.
+    #[error("{key} is set and {other} is not: give both")]
+    Alone {
+        /// The setting that was given.
+        key: &'static str,
+        /// The setting that it needs.
+        other: &'static str,
+    },
 }
 
 impl ConfigError {
     /// The key of the wrong setting, so that the reader of a configuration file can name the line.
     pub fn key(&self) -> &'static str {
         match self {
-            Self::Missing { key } | Self::TooSmall { key, .. } | Self::TooLarge { key, .. } => key,
+            Self::Missing { key }
+            | Self::TooSmall { key, .. }
+            | Self::TooLarge { key, .. }
+            | Self::Alone { key, .. } => key,
             Self::Token { .. } => "token",
         }
     }
@@ -335,6 +404,29 @@ mod tests {
         let text = toml::to_string(&config).expect("a flat struct is a table");
         assert!(!text.contains("hunter2") && text.contains(MASK), "{text}");
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_settings_of_tls_need_each_other() {
+        let refused = |names: [Option<&str>; 3], client| {
+            let file = |name: Option<&str>| name.map(PathBuf::from);
+            let [certificate, key, ca] = names;
+            changed(|config| {
+                (config.tls_certificate, config.tls_key) = (file(certificate), file(key));
+                (config.tls_client_ca, config.tls_client) = (file(ca), client);
+            })
+        };
+        let [c, k, ca] = [Some("c"), Some("k"), Some("ca")];
+        let alone = |key, other| Err(ConfigError::Alone { key, other });
+        use TlsClient::{None as Nobody, Optional, Required};
+        assert_eq!(refused([c, None, None], Nobody), alone("tls_certificate", "tls_key"));
+        assert_eq!(refused([None, k, None], Nobody), alone("tls_key", "tls_certificate"));
+        assert_eq!(refused([None, None, ca], Required), alone("tls_client", "tls_certificate"));
+        assert_eq!(refused([None, None, ca], Nobody), alone("tls_client_ca", "tls_certificate"));
+        assert_eq!(refused([c, k, None], Optional), alone("tls_client", "tls_client_ca"));
+        assert_eq!(refused([c, k, ca], Nobody), alone("tls_client_ca", "tls_client"));
+        assert_eq!(refused([c, k, None], Nobody), Ok(()));
+        assert_eq!(refused([c, k, ca], Required), Ok(()));
     }
 
     #[test]

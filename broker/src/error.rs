@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::tls::TlsError;
 
 /// The error that ended a broker. A broker that was asked to end has no error.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum RunError {
     /// The configuration has a value that is not allowed.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file of TLS cannot be used: a certificate, a key, or the CA of the clients.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data folder cannot be used, or can no longer be used.
     #[error(transparent)]
     Store(#[from] celeriac_store::Error),
@@ -42,7 +46,7 @@ impl RunError {
     /// `celeriac_store::Error`.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Config(_) => 2,
+            RunError::Config(_) | RunError::Tls(_) => 2,
             RunError::Store(error) => error.exit_code(),
             RunError::StorePanicked => 20,
             RunError::CommitTimeout(_) => 21,

@@ -6,8 +6,11 @@
 //! | `config` | the configuration of a broker |
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
+//! | `door` | accepts connections, with TLS or without |
+//! | `tls` | the certificates, and the handshake of a connection |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
+//! | `refused` | how often the log says that clients were refused |
 //! | `room` | memory and turns that all connections share, and the callers that wait for them |
 //! | `driver` | the loop that owns the machine |
 //! | `commit` | the store's thread: append, commit, then answer |
@@ -27,6 +30,7 @@ mod clock;
 mod commit;
 mod config;
 mod descriptors;
+mod door;
 mod driver;
 mod encode;
 mod error;
@@ -36,14 +40,17 @@ pub mod internals;
 mod lobby;
 mod memory;
 mod outgoing;
+mod refused;
 mod room;
 mod send_queue;
 mod server;
 mod session;
 mod size;
 pub mod testing;
+mod tls;
 
 pub use celeriac_store::{Error as StoreError, Report, check, check_telling};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, TlsClient};
 pub use error::RunError;
 pub use server::{Broker, run};
+pub use tls::{Certificates, TlsError};

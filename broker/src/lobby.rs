@@ -1,9 +1,11 @@
 //! Counts connections before their Hello and connections after it. There are two counts, so that
 //! connections before Hello never take places of connections after it. When too many connections
 //! are before Hello, the lobby sends away the one that has waited longest. When too many are after
-//! Hello, the lobby lets no more in. This module does not know the content of a Hello.
+//! Hello, the lobby lets no more in. A connection in its handshake of TLS is one before Hello. This
+//! module does not know the content of a Hello.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use celeriac_machine::command::ConnectionKey;
@@ -30,6 +32,21 @@ struct Counts {
     /// The number of connections after Hello.
     seats: usize,
     is_full: bool,
+}
+
+/// The other side of a connection, as far as the broker knows it before Hello.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub address: SocketAddr,
+    /// The names in the certificate that the client has shown, which a CA for clients has signed.
+    pub certificate: Option<String>,
+}
+
+impl Peer {
+    /// The other side of a connection without TLS.
+    pub(crate) fn plain(address: SocketAddr) -> Self {
+        Self { address, certificate: None }
+    }
 }
 
 /// A connection before Hello.

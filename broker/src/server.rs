@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_machine::command::{Command, ConnectionKey};
+use celeriac_machine::command::Command;
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_record::Record;
 #[cfg(feature = "internals")]
 use celeriac_store::JournalConfig;
 use celeriac_store::{FolderConfig, Marks, Store, StoreConfig};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,23 +21,22 @@ use crate::clock::Clock;
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::descriptors::{self, Places};
+use crate::door::{self, Doors};
 use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::encode;
 use crate::error::RunError;
 use crate::lobby::Lobby;
+use crate::refused::Refused;
 use crate::room::Room;
-use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared, WrongTokens};
+use crate::session::{Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::size;
+use crate::tls::Certificates;
 
 /// The most payload bytes that are leased to one worker at once.
 const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// When the broker closes, connections have this long to take their last answers.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// After a failed accept (mostly for lack of file descriptors) the broker waits this long before
-/// the next one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// When the disk has failed during a start, the start has this long to report the failure itself.
 const DISK_FAILURE_PATIENCE: Duration = Duration::from_millis(500);
@@ -50,6 +49,8 @@ pub struct Broker {
     machine: Machine,
     store: Store,
     restored: Effects,
+    certificates: Option<Certificates>,
+    plain: Option<TcpListener>,
 }
 
 /// Runs a broker on `listener` until `shutdown` resolves: [`Broker::open`], then [`Broker::serve`].
@@ -98,7 +99,12 @@ impl Broker {
         store: StoreConfig,
     ) -> Result<Self, RunError> {
         config.check()?;
-        let open = move || open_with(config, |load| Store::open(folder, store, load));
+        // A certificate that cannot be used is found before the folder is touched.
+        let certificates = Certificates::load(&config, Clock::new())?;
+        let open = move || {
+            let broker = open_with(config, |load| Store::open(folder, store, load))?;
+            Ok(Self { certificates, ..broker })
+        };
         let opening = tokio::task::spawn_blocking(open);
         tokio::select! {
             biased;
@@ -107,15 +113,31 @@ impl Broker {
         }
     }
 
+    /// The certificates of a broker with TLS. With this handle they can be read again while the
+    /// broker serves. The broker itself reads them again soon after their files have changed.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.certificates.clone()
+    }
+
+    /// The broker also accepts connections of this listener, and those never speak TLS. Let no
+    /// other machine reach it.
+    #[must_use]
+    pub fn with_plain(mut self, listener: TcpListener) -> Self {
+        self.plain = Some(listener);
+        self
+    }
+
     /// Serves until `shutdown` resolves. The broker answers connections from the first moment on.
-    /// It raises the soft limit of open files where `connections_max` needs that; where the hard
-    /// limit is too low, the broker accepts fewer connections.
+    /// With certificates these connections speak TLS.
+    ///
+    /// The broker raises the soft limit of open files where `connections_max` needs that; where the
+    /// hard limit is too low, the broker accepts fewer connections.
     ///
     /// # Errors
     /// [`RunError`] when the data folder fails. Everything that the broker confirmed is on disk in
     /// any case.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
@@ -126,21 +148,32 @@ impl Broker {
         info!(
             version = env!("CARGO_PKG_VERSION"),
             address = listener.local_addr().ok().map(display),
+            tls = self.certificates.is_some(),
             data = %folder.display(),
             format = self.store.format(),
             tasks = self.machine.tasks(),
             "the broker is ready"
         );
+        let doors =
+            Doors { listener, certificates: self.certificates.take(), plain: self.plain.take() };
         let Running { mut driver, shared, overdue } =
             self.start(places, Decoding::Apart, commit::start)?;
         let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
-        let accept = accept(listener, shared.clone(), sessions.clone());
+        let fresh = doors.certificates.clone();
+        let accept = door::accept(doors, shared.clone(), sessions.clone());
+        let keep_fresh = async {
+            match &fresh {
+                Some(certificates) => certificates.keep_fresh().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = &mut driver => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
+            () = keep_fresh => unreachable!("looking at the files goes on until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
         // The driver may have failed at this moment; its result says so. The driver must learn of
@@ -166,7 +199,7 @@ impl Broker {
         decoding: Decoding,
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored } = self;
+        let Broker { config, clock, machine, store, restored, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };
@@ -182,7 +215,8 @@ impl Broker {
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
             clock,
-            wrong_tokens: WrongTokens::default(),
+            wrong_tokens: Refused::default(),
+            failed_handshakes: Refused::default(),
             inputs,
             signs,
             lobby: Lobby::new(places.guests, places.connections),
@@ -247,7 +281,7 @@ pub(crate) fn open_with(
     largest.make_room(&mut config);
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
-    Ok(Broker { config, clock, machine, store, restored })
+    Ok(Broker { config, clock, machine, store, restored, certificates: None, plain: None })
 }
 
 /// The largest sizes among the stored tasks. The limits may have been larger when a task was
@@ -284,44 +318,5 @@ impl Largest {
             );
             config.frame_bytes_max = needed;
         }
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {
-    let mut latest: ConnectionKey = 0;
-    let mut failed = false;
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // One log line per series of failures: a flood of connections must not fill the log
-                // too.
-                if !std::mem::replace(&mut failed, true) {
-                    warn!(%error, "cannot accept; trying again until it works");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        failed = false;
-        latest += 1;
-        let (guest, shared) = (shared.lobby.enter(latest).await, shared.clone());
-        sessions.spawn(async move {
-            prepare_socket(&stream);
-            let (read, write) = stream.into_split();
-            session::run(read, write, peer, guest, shared).await;
-        });
-    }
-}
-
-/// The broker writes whole frames, so a frame need not wait for the next one (no delay). With
-/// keepalive the system finds a peer that vanished even when the protocol has nothing to send.
-fn prepare_socket(stream: &TcpStream) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-    let set = stream
-        .set_nodelay(true)
-        .and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        warn!(%error, "cannot set the options of a socket");
     }
 }

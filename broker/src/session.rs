@@ -1,6 +1,6 @@
-//! Sessions: one per connection. A session turns frames into commands, and writes the frames that the
-//! committer has made. Only this module sees credentials. The machine decides about leases, credit and
-//! resume.
+//! Sessions: one per connection. A session turns frames into commands, and writes the frames that
+//! the committer has made. Only this module sees credentials. The machine decides about leases,
+//! credit and resume.
 
 pub(crate) mod decode;
 mod handshake;
@@ -8,10 +8,11 @@ mod in_flight;
 mod panics;
 mod reader;
 mod requests;
-mod wrong_tokens;
 
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,13 +23,14 @@ use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::Input;
 use crate::encode;
-use crate::lobby::{Guest, Lobby};
+use crate::lobby::{Guest, Lobby, Peer};
+use crate::refused::Refused;
 use crate::room::Room;
 use crate::send_queue::{Frames, Gauge, SendQueue};
 use decode::Bounds;
@@ -38,7 +40,6 @@ pub(crate) use reader::FrameRooms;
 use reader::Reader;
 use requests::EndOfRequests;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
-pub(crate) use wrong_tokens::WrongTokens;
 
 /// A write that makes no progress for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
@@ -60,7 +61,10 @@ const BYTES_TOGETHER: usize = 16 * 1024;
 pub(crate) struct Shared {
     pub config: Config,
     pub clock: Clock,
-    pub wrong_tokens: WrongTokens,
+    /// The connections whose token was missing or wrong.
+    pub wrong_tokens: Refused,
+    /// The connections whose handshake of TLS failed.
+    pub failed_handshakes: Refused,
     pub inputs: mpsc::Sender<Input>,
     /// Signs of life from connections of which the driver has no request.
     pub signs: mpsc::UnboundedSender<ConnectionKey>,
@@ -92,7 +96,7 @@ impl<T: AsyncWrite + Unpin + Send + 'static> Outgoing for T {}
 pub(crate) async fn run(
     read: impl Incoming,
     mut write: impl Outgoing,
-    peer: SocketAddr,
+    peer: Peer,
     guest: Guest,
     shared: Arc<Shared>,
 ) {
@@ -101,18 +105,21 @@ pub(crate) async fn run(
     let mut reader = Reader::new(read, heartbeat, shared.frames.clone());
     let handshake = async {
         tokio::select! {
-            connect = handshake(&mut reader, &guest, &shared) => connect,
+            connect = handshake(&mut reader, &peer, &guest, &shared) => connect,
             () = shared.stop.cancelled() => {
                 Err(Farewell::refuse(Code::ShuttingDown, "the broker is shutting down"))
             }
         }
     };
     let admitted = panics::caught(handshake).await;
+    let Peer { address: peer, certificate } = peer;
     let (connect, _seat) = match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
         Ok(admitted) => admitted,
         Err(farewell) => {
-            if farewell.is_about_the_token() {
-                shared.wrong_tokens.note(peer, shared.clock.now().mono);
+            if farewell.is_about_the_token()
+                && let Some(refused) = shared.wrong_tokens.note(peer, shared.clock.now().mono)
+            {
+                warn!(%peer, refused, "a client was refused: its token is missing or wrong");
             }
             debug!(%peer, reason = farewell.reason(), "a connection ends before its session");
             return farewell.say(&mut write).await;
@@ -120,9 +127,10 @@ pub(crate) async fn run(
     };
     drop(guest);
     if let Some(worker) = &connect.worker {
-        info!(%peer, connection, worker = &*connect.instance, task_names = worker.task_names.len(), "a worker connects");
+        let (worker_name, task_names) = (&*connect.instance, worker.task_names.len());
+        info!(%peer, connection, worker = worker_name, certificate, task_names, "a worker connects");
     } else {
-        debug!(%peer, connection, instance = &*connect.instance, "a client connects");
+        debug!(%peer, connection, instance = &*connect.instance, certificate, "a client connects");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
     reader.pulse.signs = Some((connection, shared.signs.clone()));
@@ -231,6 +239,9 @@ impl<W: Outgoing> Writer<W> {
 
     /// Writes these frames. This may take any time, provided that the client takes some bytes
     /// within each period of `WRITE`.
+    ///
+    /// TLS keeps a bounded number of bytes that the socket did not take, so they are flushed. A
+    /// plain socket keeps none, and answers at once.
     async fn write_all(&mut self, frames: Option<Frames>) -> std::io::Result<()> {
         let Some(mut frames) = frames else { return Ok(()) };
         while !frames.bytes.is_empty() {
@@ -239,6 +250,14 @@ impl<W: Outgoing> Writer<W> {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             self.gauge.note_write();
+        }
+        let flushed = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.write).poll_flush(cx))).await;
+        match flushed {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => {
+                tokio::time::timeout(WRITE, self.write.flush()).await??;
+                self.gauge.note_write();
+            }
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ use crate::server::Broker;
 pub struct TestBroker {
     address: SocketAddr,
     token: Option<String>,
+    has_tls: bool,
     /// Dropping this sender ends the broker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
@@ -58,7 +59,7 @@ impl TestBroker {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut config = Config::new(folder.path());
         change(&mut config);
-        let token = config.token.clone();
+        let (token, has_tls) = (config.token.clone(), config.tls_certificate.is_some());
         let (started, starting) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,17 +75,21 @@ impl TestBroker {
         });
         let thread = thread.expect("a thread can be started");
         match starting.await {
-            Ok(Ok(address)) => Self { address, token, stop: Some(stop), thread: Some(thread) },
+            Ok(Ok(address)) => {
+                Self { address, token, has_tls, stop: Some(stop), thread: Some(thread) }
+            }
             Ok(Err(error)) => panic!("the broker does not start: {error}"),
             Err(_) => panic!("the broker's thread ended before it began"),
         }
     }
 
-    /// The URL for clients and workers, including the token.
+    /// The URL for clients and workers, including the token. It begins with `celeriacs://` when the
+    /// configuration has a certificate.
     pub fn url(&self) -> String {
+        let scheme = if self.has_tls { "celeriacs" } else { "celeriac" };
         match &self.token {
-            Some(token) => format!("celeriac://{token}@{}", self.address),
-            None => format!("celeriac://{}", self.address),
+            Some(token) => format!("{scheme}://{token}@{}", self.address),
+            None => format!("{scheme}://{}", self.address),
         }
     }
 

@@ -20,8 +20,12 @@ use crate::time::parse_span;
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Args)]
 pub(crate) struct SharedOptions {
-    /// The address of the broker, as a URL celeriac://[token@]host:port [default:
-    /// celeriac://127.0.0.1:23537]
+    /// The address of the broker, as a URL celeriac://[token@]host:port, or celeriacs:// for TLS
+    /// [default: celeriac://127.0.0.1:23537]
+    ///
+    /// With TLS, CELERIAC_CA_FILE names the CAs to trust in place of those of the system, and
+    /// CELERIAC_CERTIFICATE_FILE and CELERIAC_KEY_FILE what to show to a broker that asks for a
+    /// certificate.
     ///
     /// Other users of the machine can see a token in a command line. Prefer the environment
     /// variable, or --token-file.

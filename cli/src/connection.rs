@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use celeriac_client::{BrokerUrl, Client, Error, ErrorCode};
+use celeriac_client::connection::TlsFiles;
+use celeriac_client::{BrokerUrl, Client, Error, ErrorCode, TlsReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,7 +14,7 @@ use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::output::print_to_stderr;
 use crate::printable::clean;
-use crate::token::{read_token, token_variable, warning};
+use crate::token::{open_to_all, read_token, token_variable, warning};
 use crate::unknown_host;
 
 const SCHEME: &str = "celeriac://";
@@ -49,7 +50,7 @@ pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
             Exit::Unreachable,
             format!("the broker did not answer within {timeout:?}"),
         )),
-        other = other_server_after(SLOW_HANDSHAKE, &address) => Err(other),
+        other = other_server_after(SLOW_HANDSHAKE, &address), if !has_tls(&url) => Err(other),
     }
 }
 
@@ -101,13 +102,27 @@ async fn other_server_after(patience: Duration, address: &str) -> Failure {
     }
 }
 
-fn not_a_broker(address: &str, server: &str) -> Failure {
-    let sentence = format!("{address} is {server} and not a broker of Celeriac: check the address");
+fn not_a_broker(address: &str, server: Server) -> Failure {
+    let sentence = match server {
+        Server::Http => {
+            format!("{address} is a server of HTTP and not a broker of Celeriac: check the address")
+        }
+        Server::Tls => format!(
+            "{address} speaks TLS: if it is a broker of Celeriac, write celeriacs://{address}"
+        ),
+    };
     Failure::new(Exit::Unreachable, sentence)
 }
 
+/// What answers in place of a broker without TLS.
+#[derive(Debug, PartialEq, Eq)]
+enum Server {
+    Http,
+    Tls,
+}
+
 /// Asks in the words of HTTP, and says what else than a broker answers.
-async fn probe(address: &str) -> Option<&'static str> {
+async fn probe(address: &str) -> Option<Server> {
     let mut answer = Vec::new();
     let exchange = async {
         let mut server = TcpStream::connect(address).await?;
@@ -121,19 +136,29 @@ async fn probe(address: &str) -> Option<&'static str> {
 
 /// The server that gives this answer to a request of HTTP. A broker answers in HTTP too, and names
 /// itself: a broker that is slow must not be taken for another server.
-fn other_server(answer: &[u8]) -> Option<&'static str> {
+fn other_server(answer: &[u8]) -> Option<Server> {
     let names_itself = answer.windows(BROKER_NAME.len()).any(|words| words == BROKER_NAME);
     match answer {
-        [b'H', b'T', b'T', b'P', b'/', ..] if !names_itself => Some("a server of HTTP"),
+        [b'H', b'T', b'T', b'P', b'/', ..] if !names_itself => Some(Server::Http),
         // A record of TLS: an alert, which says that the request was not TLS.
-        [0x15, 0x03, ..] => Some("a server of TLS"),
+        [0x15, 0x03, ..] => Some(Server::Tls),
         _ => None,
     }
 }
 
 /// The URL of the broker with the token. `warn` gets a warning about the token's file.
 pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<String, Failure> {
-    with_token(&url(shared), shared.token_file.as_ref(), warn)
+    let url = with_token(&url(shared), shared.token_file.as_ref(), &warn)?;
+    let key = TlsFiles::from_env().key.filter(|_| has_tls(&url));
+    if let Some(sentence) = key.and_then(|file| open_to_all(&file, "the key")) {
+        warn(&sentence);
+    }
+    Ok(url)
+}
+
+/// Whether this URL is that of a broker with TLS.
+fn has_tls(url: &str) -> bool {
+    url.parse::<BrokerUrl>().is_ok_and(|url| url.has_tls())
 }
 
 /// Whether this URL has a token.
@@ -156,15 +181,6 @@ fn url(shared: &SharedOptions) -> String {
         }
         // The sentence about a wrong address is clearer than one about a host that is not found.
         Some(text) => text.to_owned(),
-    }
-}
-
-/// The URL of a broker at `host:port`.
-pub(crate) fn broker_url(address: &str, token: &str) -> String {
-    match token {
-        "" => format!("celeriac://{address}"),
-        // A token is visible ASCII. Only `%` has a special meaning in this part of a URL.
-        token => format!("celeriac://{}@{address}", token.replace('%', "%25")),
     }
 }
 
@@ -191,7 +207,7 @@ fn with_token(
         }
         None => token_variable()?.unwrap_or_default(),
     };
-    Ok(broker_url(&parsed.address(), &token))
+    Ok(parsed.text_with_token(&token))
 }
 
 /// The name of this process in the broker's log.
@@ -205,6 +221,9 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => {
             Exit::Unreachable
         }
+        Error::Tls { reason: TlsReason::Files, .. } => Exit::Usage,
+        Error::Tls { reason: TlsReason::ClientCertificate, .. } => Exit::Token,
+        Error::Tls { .. } => Exit::Unreachable,
         Error::NotFound { .. } => Exit::NotFound,
         Error::NotFinished { .. } => Exit::Unfinished,
         Error::TaskFailed { .. } => Exit::Failed,
@@ -238,14 +257,6 @@ pub(crate) fn refused(code: ErrorCode) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_survives_its_way_through_a_url() {
-        for token in ["s3cret", "a@b/c:d", "100%", "%41"] {
-            let url: BrokerUrl = broker_url("127.0.0.1:1", token).parse().expect(token);
-            assert_eq!((url.token(), url.address().as_str()), (token, "127.0.0.1:1"));
-        }
-    }
 
     #[test]
     fn a_token_in_the_url_counts_first() {

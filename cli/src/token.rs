@@ -68,13 +68,19 @@ fn name_for_people(file: &Path) -> String {
 
 /// The warning for a file with a token that every user of this machine can read or change.
 pub(crate) fn warning(file: &Path) -> Option<String> {
+    open_to_all(file, "the token in")
+}
+
+/// The warning for a file with a secret, as `what` names it, that every user of this machine can
+/// read or change.
+pub(crate) fn open_to_all(file: &Path, what: &str) -> Option<String> {
     const OTHERS: u32 = 0o006;
     let metadata = std::fs::metadata(file).ok()?;
     let mode = metadata.permissions().mode();
     (metadata.is_file() && mode & OTHERS != 0).then(|| {
         let file = file.display();
         format!(
-            "every user of this machine has access to the token in {file} (mode {:04o}): \
+            "every user of this machine has access to {what} {file} (mode {:04o}): \
              run `chmod 600 {file}`",
             mode & 0o7777
         )

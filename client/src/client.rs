@@ -12,18 +12,15 @@ use serde::de::DeserializeOwned;
 use crate::apply::ApplyAsync;
 use crate::args::IntoArgs;
 use crate::batches::{submit_all, submit_one};
-use crate::connection::{Connection, ConnectionOptions, Connector};
+use crate::builder::{ClientBuilder, TIMEOUT_DEFAULT};
+use crate::connection::Connection;
 use crate::error::{Error, Refusal};
 use crate::getting::{self, With};
 use crate::handle::TaskHandle;
 use crate::info::TaskInfo;
 use crate::submission::{Lineage, Submission, Submitted};
 use crate::task::TaskDefinition;
-use crate::url::BrokerUrl;
 use crate::watch::Watch;
-
-/// How long a request may take unless the builder says otherwise, reconnects included.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The most ids of one request. Longer lists are sent in several requests.
 const IDS_PER_REQUEST: usize = 1_000;
@@ -55,94 +52,9 @@ pub struct Client {
     lineage: Option<Arc<Lineage>>,
 }
 
-/// The options of a connection, made by [`Client::builder`] or [`Client::from_env`].
-///
-/// ```no_run
-/// use std::time::Duration;
-///
-/// use celeriac_client::Client;
-///
-/// # async fn example() -> Result<(), celeriac_client::Error> {
-/// let client = Client::builder("celeriac://token@127.0.0.1:23537")
-///     .instance("web-1")
-///     .timeout(Duration::from_secs(5))
-///     .wait_for_broker(Duration::from_secs(60))
-///     .connect()
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-#[must_use = "nothing is connected before `connect`"]
-pub struct ClientBuilder {
-    url: String,
-    instance: Option<String>,
-    timeout: Duration,
-    options: ConnectionOptions,
-}
-
-impl ClientBuilder {
-    /// Names this program in the broker's logs and listings. The default is made from the process
-    /// id and a random part.
-    pub fn instance(mut self, name: impl Into<String>) -> Self {
-        self.instance = Some(name.into());
-        self
-    }
-
-    /// How long one request may take, reconnects included; the default is 30 s. Waiting for a task
-    /// has a time of its own.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long one attempt to connect may take; the default is 5 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.connect_timeout = timeout;
-        self
-    }
-
-    /// [`ClientBuilder::connect`] tries again for this long when the first attempt fails. Use it
-    /// for programs that start together with their broker. Without it the first attempt decides.
-    pub fn wait_for_broker(mut self, span: Duration) -> Self {
-        self.options.connect_wait = Some(span);
-        self
-    }
-
-    /// How often the client sends heartbeats. By default the broker sets the interval.
-    pub fn heartbeat(mut self, every: Duration) -> Self {
-        self.options.heartbeat = Some(every);
-        self
-    }
-
-    /// The client opens byte streams with this connector in place of TCP.
-    pub fn connector(mut self, connector: Connector) -> Self {
-        self.options.connector = Some(connector);
-        self
-    }
-
-    /// Connects to the broker.
-    ///
-    /// # Errors
-    /// [`Error::Url`] when the URL cannot be read, [`Error::Connect`] when no broker answers, and
-    /// [`Error::Handshake`] when the broker refuses this client.
-    pub async fn connect(self) -> Result<Client, Error> {
-        let url: BrokerUrl = self.url.parse()?;
-        let mut options = self.options;
-        options.address = url.address();
-        options.token = url.token().to_owned();
-        if let Some(instance) = self.instance {
-            options.instance_id = instance;
-        }
-        // Nothing reads the events: the broker sends a client only transitions, and those go to
-        // their watches.
-        let (connection, _events) = Connection::open(options).await?;
-        Ok(Client::over(connection).with_timeout(self.timeout))
-    }
-}
-
 impl Client {
-    /// Connects to the broker at `celeriac://[token@]host[:port]`, with the default options.
+    /// Connects to the broker at `celeriac://[token@]host[:port]`, or with TLS at
+    /// `celeriacs://[token@]host[:port]`, with the default options.
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
@@ -153,8 +65,7 @@ impl Client {
     /// Begins a client of the broker at `url`; [`ClientBuilder::connect`] connects it. The URL is
     /// checked then.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        let options = ConnectionOptions::new("");
-        ClientBuilder { url: url.into(), instance: None, timeout: TIMEOUT_DEFAULT, options }
+        ClientBuilder::new(url.into())
     }
 
     /// A client on an open connection, such as the connection of a worker.

@@ -18,6 +18,11 @@ mod local;
 mod options;
 pub(crate) mod state_buffer;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "connection/without_tls.rs"]
+mod tls;
 mod waiting;
 
 use std::fmt;
@@ -33,7 +38,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::{Error, ErrorCode};
 use driver::Driver;
-pub use options::ConnectionOptions;
+pub use options::{ConnectionOptions, TlsFiles};
 use state_buffer::{StateBuffer, WatchRequest};
 pub use stream::{Connector, Halves};
 use waiting::{WaitKey, Waits};
@@ -163,7 +168,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Connect`] and [`Error::Handshake`]. How long it tries before that,
+    /// [`Error::Connect`], [`Error::Tls`] and [`Error::Handshake`]. How long it tries before that,
     /// [`ConnectionOptions::connect_wait`] says.
     pub async fn open(options: ConnectionOptions) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);

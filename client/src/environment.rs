@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::client::{Client, ClientBuilder};
+use crate::builder::ClientBuilder;
+use crate::client::Client;
+#[cfg(doc)]
+use crate::connection::TlsFiles;
 use crate::url::{BrokerUrl, InvalidUrl};
 
 const URL: &str = "CELERIAC_URL";
@@ -55,6 +58,9 @@ impl Client {
     /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
     ///   token.
     /// - Without both, `CELERIAC_TOKEN` is the token.
+    /// - For an address that begins with `celeriacs://`, [`TlsFiles::from_env`] says which variables
+    ///   name the files of TLS. Every client reads these, whether it was begun by this function or
+    ///   not.
     ///
     /// A variable that is empty counts as not set.
     ///
@@ -101,8 +107,7 @@ fn url(
     };
     Ok(match token.as_str() {
         "" => url,
-        // A token is visible ASCII. In a URL's token only `%` has a meaning of its own.
-        token => format!("celeriac://{}@{}", token.replace('%', "%25"), parsed.address()),
+        token => parsed.text_with_token(token),
     })
 }
 
@@ -190,6 +195,12 @@ mod tests {
         assert_eq!(url_of(&[(URL, ""), (TOKEN_FILE, ""), (TOKEN, "")]).as_deref(), Ok(DEFAULT_URL));
         let url = url_of(&[(URL, "celeriac://h"), (TOKEN_FILE, ""), (TOKEN, "t")]);
         assert_eq!(url.as_deref(), Ok("celeriac://t@h:23537"));
+    }
+
+    #[test]
+    fn o17_a_token_does_not_take_the_tls_away() {
+        let url = url_of(&[(URL, "celeriacs://h"), (TOKEN, "t")]);
+        assert_eq!(url.as_deref(), Ok("celeriacs://t@h:23537"));
     }
 
     #[test]

@@ -51,6 +51,18 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
+    /// There is no connection with TLS, or the broker wants one and the address says
+    /// `celeriac://`. An open connection that breaks is opened again in spite of this error.
+    #[error("{}{message}", at(.address))]
+    Tls {
+        /// The host and port that were tried; `None` when nothing was tried.
+        address: Option<String>,
+        /// What has to be changed.
+        reason: TlsReason,
+        /// The reason in one sentence.
+        message: String,
+    },
+
     /// The broker does not accept this client, or the program that answers is no broker.
     #[error("{}{message}", who_refused(*.code))]
     Handshake {
@@ -154,6 +166,21 @@ pub enum Error {
     Protocol(String),
 }
 
+/// Why there is no connection with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsReason {
+    /// A file of this client cannot be used: its CA, its certificate, or its key.
+    Files,
+    /// This client does not trust the broker's certificate: its CA is unknown, it has another name
+    /// than the address, or it has expired.
+    BrokerCertificate,
+    /// The broker does not accept the certificate of this client, or needs one.
+    ClientCertificate,
+    /// One of the two sides speaks TLS and the other one does not, or another version of it.
+    Protocol,
+}
+
 impl Error {
     /// True when the same call may succeed later without any change.
     ///
@@ -240,6 +267,14 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let Refusal { code, message, retryable, retry_after } = refusal;
         Error::Refused { code, message, retryable, retry_after }
+    }
+}
+
+/// The beginning of the sentence about a connection with TLS.
+fn at(address: &Option<String>) -> String {
+    match address {
+        Some(address) => format!("no connection to a broker at {address}: "),
+        None => String::new(),
     }
 }
 

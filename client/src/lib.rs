@@ -13,13 +13,16 @@
 //! The wire protocol is not visible here, except in [`connection`], on which the worker crate is
 //! built. No code in this crate runs a task.
 //!
-//! The crate has no optional features.
+//! The feature `tls`, which is on by default, brings addresses that begin with `celeriacs://`. A
+//! program that reaches its broker on its own machine alone can leave it out, and builds without the
+//! cryptography then.
 
 mod admin;
 mod apply;
 mod args;
 mod batches;
 mod broker;
+mod builder;
 mod cancel;
 mod client;
 #[doc(hidden)]
@@ -45,10 +48,11 @@ pub use admin::Backup;
 pub use apply::{ApplyAsync, TypedCall};
 pub use args::{IntoArgs, IntoArgument};
 pub use broker::{BrokerInfo, BrokerLimits, DataUsage};
+pub use builder::ClientBuilder;
 pub use cancel::{CancelMode, CancelOutcome, Cancelled};
-pub use client::{Client, ClientBuilder};
+pub use client::Client;
 pub use environment::{EnvironmentError, url_from_env};
-pub use error::{Error, ErrorCode, Refusal};
+pub use error::{Error, ErrorCode, Refusal, TlsReason};
 pub use handle::TaskHandle;
 pub use info::{Progress, State, TaskError, TaskInfo, WaitingFor};
 pub use listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};

@@ -1,5 +1,5 @@
-//! The address of a broker: `celeriac://[token@]host[:port]`. This module parses and prints it; the
-//! connection resolves the host.
+//! The address of a broker: `celeriac://[token@]host[:port]`, or `celeriacs://` for TLS. This module
+//! parses and prints it; the connection resolves the host.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,6 +7,7 @@ use std::str::FromStr;
 use celeriac_proto::limits::DEFAULT_PORT;
 
 const SCHEME: &str = "celeriac://";
+const SCHEME_WITH_TLS: &str = "celeriacs://";
 
 /// Why a text is not the address of a broker. No message repeats a part of the text that may be a
 /// secret.
@@ -15,7 +16,7 @@ const SCHEME: &str = "celeriac://";
 pub enum InvalidUrl {
     /// The text has another scheme, or none.
     #[error(
-        "the address must begin with `celeriac://`, \
+        "the address must begin with `celeriac://`, or `celeriacs://` for TLS, \
          as in `celeriac://token@localhost:{DEFAULT_PORT}`"
     )]
     Scheme,
@@ -52,12 +53,14 @@ pub enum InvalidUrl {
 ///
 /// In the text a token's `%` is written as `%25`. The token may also stand in the place of a
 /// password, as in `celeriac://:s3cret@broker.example`; a token that begins with a colon is written
-/// with `%3A`. `Display` and `Debug` never show the token.
+/// with `%3A`. `Display` and `Debug` never show the token. An address that begins with
+/// `celeriacs://` is that of a broker with TLS.
 ///
 /// ```
 /// let url: celeriac_client::BrokerUrl = "celeriac://s3cret@broker.example".parse()?;
 /// assert_eq!(url.address(), "broker.example:23537");
 /// assert_eq!(url.token(), "s3cret");
+/// assert!(!url.has_tls());
 /// # Ok::<(), celeriac_client::InvalidUrl>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +68,7 @@ pub struct BrokerUrl {
     host: String,
     port: u16,
     token: String,
+    has_tls: bool,
 }
 
 impl BrokerUrl {
@@ -91,13 +95,45 @@ impl BrokerUrl {
     pub fn token(&self) -> &str {
         &self.token
     }
+
+    /// Whether the connection speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
+    /// The text of this address with another token; an empty one leaves it out.
+    ///
+    /// ```
+    /// let url: celeriac_client::BrokerUrl = "celeriacs://broker.example".parse()?;
+    /// assert_eq!(url.text_with_token("s3cret"), "celeriacs://s3cret@broker.example:23537");
+    /// # Ok::<(), celeriac_client::InvalidUrl>(())
+    /// ```
+    pub fn text_with_token(&self, token: &str) -> String {
+        let (scheme, address) = (self.scheme(), self.address());
+        match token {
+            "" => format!("{scheme}{address}"),
+            // A token is visible ASCII. In this part of a URL only `%` has a meaning of its own,
+            // and a colon at the beginning.
+            token => {
+                let token = token.replace('%', "%25");
+                let colon = if token.starts_with(':') { ":" } else { "" };
+                format!("{scheme}{colon}{token}@{address}")
+            }
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.has_tls { SCHEME_WITH_TLS } else { SCHEME }
+    }
 }
 
 impl FromStr for BrokerUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let rest = text.trim().strip_prefix(SCHEME).ok_or(InvalidUrl::Scheme)?;
+        let text = text.trim();
+        let with_tls = text.strip_prefix(SCHEME_WITH_TLS);
+        let rest = with_tls.or_else(|| text.strip_prefix(SCHEME)).ok_or(InvalidUrl::Scheme)?;
         // The last `@` ends the token: a token may contain one, a host may not.
         let (token, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
         // A token in the place of a password, as in `:token@host`.
@@ -113,7 +149,8 @@ impl FromStr for BrokerUrl {
         if host.is_empty() {
             return Err(InvalidUrl::NoHost);
         }
-        Ok(Self { host: host.to_owned(), port, token: percent_decode(token)? })
+        let has_tls = with_tls.is_some();
+        Ok(Self { host: host.to_owned(), port, token: percent_decode(token)?, has_tls })
     }
 }
 
@@ -165,8 +202,8 @@ impl fmt::Display for BrokerUrl {
             || self.host.contains(['.', ':'])
             || self.port != DEFAULT_PORT;
         match is_host {
-            true => write!(f, "{SCHEME}{token}{}", self.address()),
-            false => write!(f, "{SCHEME}***:{}", self.port),
+            true => write!(f, "{}{token}{}", self.scheme(), self.address()),
+            false => write!(f, "{}***:{}", self.scheme(), self.port),
         }
     }
 }
@@ -198,6 +235,28 @@ mod tests {
         assert_eq!(parse("celeriac://a/b@host"), ok("host:23537", "a/b"));
         assert_eq!(parse("celeriac://t@[::1]:7"), ok("[::1]:7", "t"));
         assert_eq!(parse("celeriac://[fe80::1%25eth0]"), ok("[fe80::1%25eth0]:23537", ""));
+    }
+
+    #[test]
+    fn o17_an_address_says_whether_the_broker_speaks_tls() {
+        let url = |text: &str| text.parse::<BrokerUrl>().expect("a good address");
+        assert!(url("celeriacs://host").has_tls() && !url("celeriac://host").has_tls());
+        assert_eq!(url("celeriacs://t@host:7").address(), "host:7");
+        assert_eq!(url("celeriacs://t@host:7").to_string(), "celeriacs://***@host:7");
+        assert_eq!(url("celeriacs://s3cret").to_string(), "celeriacs://***:23537");
+        assert_eq!(parse("celeriacss://host"), Err(InvalidUrl::Scheme));
+        assert_eq!(parse("celeriacs:/host"), Err(InvalidUrl::Scheme));
+    }
+
+    #[test]
+    fn a_token_survives_its_way_through_the_text_of_an_address() {
+        for token in ["", "s3cret", "a@b/c:d", ":a", "::a", "100%", "%41"] {
+            for scheme in ["celeriac://h:1", "celeriacs://h:1"] {
+                let url: BrokerUrl = scheme.parse().expect("a good address");
+                let again: BrokerUrl = url.text_with_token(token).parse().expect(token);
+                assert_eq!((again.token(), again.has_tls()), (token, url.has_tls()));
+            }
+        }
     }
 
     #[test]

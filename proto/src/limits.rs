@@ -15,6 +15,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// The default port: the keys for CELER on a phone.
 pub const DEFAULT_PORT: u16 = 23537;
 
+/// The name of the protocol in the handshake of TLS (ALPN). The number is [`PROTOCOL_VERSION`].
+pub const ALPN: &str = "celeriac/1";
+
 /// The longest frame before the handshake, in bytes: a `Hello` with 10,000 queues and 10,000 task
 /// names of 255 bytes fits. When the broker asks for a token, it reads at most
 /// [`HELLO_PREFIX_BYTES`] of the frame until it has found the right token.

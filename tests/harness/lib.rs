@@ -4,6 +4,7 @@
 // The harness fails with a panic and a sentence, and prints what happened to stderr.
 #![allow(clippy::print_stderr)]
 
+pub mod authority;
 mod binary;
 mod broker_process;
 mod deadline;

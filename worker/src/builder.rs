@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_client::BrokerUrl;
-use celeriac_client::connection::{ConnectionOptions, Connector};
+use celeriac_client::connection::{ConnectionOptions, Connector, TlsFiles};
 use celeriac_proto::limits::CREDIT_MAX;
 use celeriac_proto::wire::{QueueSubscription, WorkerInfo};
 use serde::Serialize;
@@ -72,6 +73,7 @@ pub struct WorkerBuilder {
     heartbeat: Option<Duration>,
     connect_wait: Duration,
     pub(crate) own_thread: bool,
+    tls: TlsFiles,
     connector: Option<Connector>,
 }
 
@@ -94,6 +96,7 @@ impl WorkerBuilder {
             heartbeat: None,
             connect_wait: CONNECT_WAIT,
             own_thread: true,
+            tls: TlsFiles::default(),
             connector: None,
         }
     }
@@ -188,6 +191,29 @@ impl WorkerBuilder {
     #[must_use]
     pub fn own_thread(mut self, own: bool) -> Self {
         self.own_thread = own;
+        self
+    }
+
+    /// For an address with `celeriacs://`: the worker trusts brokers whose certificates these CAs
+    /// have signed, and no others. The default is `CELERIAC_CA_FILE`, or else the CAs that the
+    /// system trusts. The file is in PEM, and is read again at each reconnect.
+    #[must_use]
+    pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(file.into());
+        self
+    }
+
+    /// For an address with `celeriacs://`: the worker shows this certificate to a broker that asks
+    /// for one. The default is `CELERIAC_CERTIFICATE_FILE` and `CELERIAC_KEY_FILE`. Both files are
+    /// in PEM, and are read again at each reconnect.
+    #[must_use]
+    pub fn certificate_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls.certificate = Some(certificate.into());
+        self.tls.key = Some(key.into());
         self
     }
 
@@ -328,8 +354,7 @@ impl WorkerBuilder {
         let pid = std::process::id();
         let mut task_names: Vec<String> = self.handlers.keys().cloned().collect();
         task_names.sort();
-        let mut options = ConnectionOptions::new(url.address());
-        options.token = url.token().to_owned();
+        let mut options = ConnectionOptions::of(url, self.tls.clone());
         options.client_name = "celeriac-worker-rust".to_owned();
         options.client_version = env!("CARGO_PKG_VERSION").to_owned();
         options.instance_id = self

@@ -116,6 +116,9 @@ impl Worker {
     /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
     ///   token.
     /// - Without both, `CELERIAC_TOKEN` is the token.
+    /// - For an address that begins with `celeriacs://`, `CELERIAC_CA_FILE`,
+    ///   `CELERIAC_CERTIFICATE_FILE` and `CELERIAC_KEY_FILE` name the files of TLS. Every worker
+    ///   reads these, whether it was begun by this function or not.
     ///
     /// ```no_run
     /// # #[celeriac_worker::task] async fn add(a: i64, b: i64) -> i64 { a + b }

@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::commit::{self, Batches, Committer};
 use crate::descriptors::{GUESTS_MAX, Places};
 use crate::driver::Input;
+use crate::lobby::Peer;
 use crate::session::{self, Decoding, Shared};
 use crate::{Config, RunError, server};
 
@@ -63,7 +64,7 @@ impl SimulatedBroker {
         self.latest += 1;
         // Removes the sessions that have ended.
         while self.sessions.try_join_next().is_some() {}
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let peer = Peer::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (connection, shared) = (self.latest, self.shared.clone());
         self.sessions.spawn(async move {
             let guest = shared.lobby.enter(connection).await;

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use super::reader::{EndOfFrames, Reader};
 use super::requests::measure_small;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
-use crate::lobby::{Guest, Seat};
+use crate::config::{Config, TlsClient};
+use crate::lobby::{Guest, Peer, Seat};
 
 /// A client has this long to send its token.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -25,12 +26,14 @@ const REST: Duration = Duration::from_secs(30);
 /// Reads and checks the first frame.
 pub(super) async fn handshake(
     reader: &mut Reader<impl Incoming>,
+    peer: &Peer,
     guest: &Guest,
     shared: &Shared,
 ) -> Result<(Connect, Seat), Farewell> {
+    let secret = secret(&shared.config, peer);
     let late = |_| Farewell::refuse(Code::Handshake, "no Hello came in time");
     let opened = tokio::select! {
-        opened = timeout(HANDSHAKE, opening(reader, shared.config.token.as_deref())) => opened.map_err(late)?,
+        opened = timeout(HANDSHAKE, opening(reader, secret)) => opened.map_err(late)?,
         () = guest.leave.cancelled() => {
             let message = "there are as many connections as allowed that have not said Hello, and this one was the oldest";
             return Err(Farewell::refuse(Code::Overloaded, message));
@@ -43,8 +46,18 @@ pub(super) async fn handshake(
             Refusal::new(Code::Overloaded, "there are as many connections as allowed"),
         )
     })?;
-    let connect = timeout(REST, hello(reader, guest.connection, shared)).await.map_err(late)??;
+    let connect =
+        timeout(REST, hello(reader, guest.connection, secret, shared)).await.map_err(late)??;
     Ok((connect, seat))
+}
+
+/// The token that this client has to send. Where a certificate is optional, it takes the place of
+/// the token.
+fn secret<'a>(config: &'a Config, peer: &Peer) -> Option<&'a str> {
+    match peer.certificate.is_some() && config.tls_client == TlsClient::Optional {
+        true => None,
+        false => config.token.as_deref(),
+    }
 }
 
 /// Checks that the first frame is a Hello with the right token. Returns the request id for the
@@ -77,14 +90,16 @@ async fn opening(
 async fn hello(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
+    secret: Option<&str>,
     shared: &Shared,
 ) -> Result<Connect, Farewell> {
     let arrived = reader.next().await.map_err(farewell)?;
     let refused = |error: FrameError| Farewell::Refusal(0, framing_refusal(&error));
-    let (frame, secret) = (arrived.frame, shared.config.token.clone());
+    let frame = arrived.frame;
     if measure_small(&frame).map_err(refused)?.is_some() {
-        return decode_hello(&frame, connection, secret.as_deref());
+        return decode_hello(&frame, connection, secret);
     }
+    let secret = secret.map(str::to_owned);
     // The broker decodes one large frame at a time, here as after the handshake.
     let _turn = shared.turn.take(1, frame.len()).await;
     let decode = move || {

@@ -48,6 +48,7 @@ mod tests {
 
     use super::*;
     use crate::descriptors::Places;
+    use crate::lobby::Peer;
     use crate::server::{Broker, Running};
     use crate::session::{Decoding, Shared};
     use crate::{Config, commit, session};
@@ -99,7 +100,7 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(theirs);
         let guest = shared.lobby.enter(connection).await;
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let peer = Peer::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         tokio::spawn(session::run(read, write, peer, guest, shared.clone()));
         ours
     }

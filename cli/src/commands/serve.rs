@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 
-use celeriac_broker::{Broker, RunError};
+use celeriac_broker::{Broker, Certificates, RunError};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use rustix::process::{Resource, getrlimit};
@@ -95,7 +95,9 @@ fn check_and_serve(
     let is_check_only = arguments.check_config;
     let Loaded { config, warnings } = load(arguments, shared.token_file, matches)?;
     if is_check_only {
-        for warning in &warnings {
+        // A broker that starts logs these itself.
+        let of_tls = Certificates::check(&config.broker).unwrap_or_default();
+        for warning in warnings.iter().chain(&of_tls) {
             print_to_stderr(&clean(warning));
         }
         print(&config, output)?;
@@ -243,6 +245,11 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
     let mut signals = ShutdownSignals::listen(HangUp::EndsWithTheTerminal)?;
     let listener = bind(config.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
+    let plain = match config.listen_plain {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let plain_address = plain.as_ref().and_then(|plain| plain.local_addr().ok());
     warn_if_public(&config);
 
     // The broker has confirmed nothing yet, so a signal while it reads its folder ends the process
@@ -254,12 +261,16 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
         },
         _ = signals.next() => return exit_after(Ok(())),
     };
+    let broker = match plain {
+        Some(listener) => broker.with_plain(listener),
+        None => broker,
+    };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.
         let _ = shutdown.await;
     }));
-    announce(address);
+    announce(address, plain_address);
     let signal = tokio::select! {
         outcome = &mut broker => return exit_after(outcome),
         signal = signals.next() => signal,
@@ -288,25 +299,27 @@ fn warn_if_public(config: &ServeConfig) {
     if !config.is_public() {
         return;
     }
-    match config.broker.token {
-        Some(_) => tracing::warn!(
+    if !config.broker.knows_clients() {
+        tracing::warn!("every program that reaches this port may submit, read and run tasks");
+    } else if !config.has_tls() {
+        tracing::warn!(
             "the token and all tasks cross the network in clear text: \
-             let only a trusted network reach this port"
-        ),
-        None => {
-            tracing::warn!("every program that reaches this port may submit, read and run tasks")
-        }
+             let only a trusted network reach this port, or set tls_certificate and tls_key"
+        );
     }
 }
 
 /// Prints that the broker is ready. The program that started the broker may not read stdout, or
 /// have closed it; the broker serves in any case. A separate thread prints the line, because the
 /// write may block.
-fn announce(address: SocketAddr) {
+fn announce(address: SocketAddr, plain: Option<SocketAddr>) {
     notify_manager(NotifyState::Ready);
     let print = move || {
-        let line = format!("celeriac: listening on {address}\n");
-        if let Err(error) = LineWriter::new(rustix::stdio::stdout()).write(line.as_bytes()) {
+        let mut lines = format!("celeriac: listening on {address}\n");
+        if let Some(plain) = plain {
+            lines += &format!("celeriac: listening on {plain} without TLS\n");
+        }
+        if let Err(error) = LineWriter::new(rustix::stdio::stdout()).write(lines.as_bytes()) {
             tracing::warn!(%error, "cannot write to stdout that the broker is ready");
         }
     };

@@ -232,6 +232,19 @@ fn a_broker_starts_as_the_manual_says() {
     assert_eq!(mode.mode() & 0o777, 0o600);
 }
 
+#[test]
+fn o13_a_ca_and_its_certificates_are_made_as_the_manual_says() {
+    let mut reader = Reader::new();
+    for block in blocks_of("tls_and_certificates") {
+        reader.types(&block);
+    }
+    for key in ["ca.key", "broker.key", "worker.key"] {
+        let file = reader.folder().join("tls").join(key);
+        let mode = fs::metadata(file).expect("it was made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+}
+
 /// systemd itself is not there. The reader starts what the unit says.
 #[test]
 fn the_unit_and_its_backup_work_as_the_manual_says() {

@@ -26,6 +26,7 @@ mod settings;
 mod signals;
 mod split_debug;
 mod terminal;
+mod tls;
 mod top;
 mod usage;
 mod work;

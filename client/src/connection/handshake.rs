@@ -17,8 +17,9 @@ use tokio_util::codec::{Decoder, Encoder};
 use tracing::debug;
 
 use super::stream::{self, Reader, Writer};
+use super::tls::Tls;
 use super::{ConnectionOptions, deadline_after, effective_limits};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, TlsReason};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
 
@@ -85,30 +86,56 @@ pub(super) async fn connect(
     let deadline = deadline_after(options.connect_timeout);
     // The error names the address only after it was found.
     let mut address = NOT_FOUND;
+    let mut tls = None;
     let outcome = async {
+        tls = Tls::prepare(options).await?;
         if let Some(connector) = &options.connector {
             address = &options.address;
-            return within(
-                deadline,
-                options,
-                greet(options, session_id, connector.dial(&options.address)),
-            )
-            .await;
+            let dialled = async {
+                let halves = connector.dial(&options.address).await?;
+                match &tls {
+                    None => Ok(stream::of_other(halves)),
+                    Some(tls) => tls.secure(tokio::io::join(halves.read, halves.write)).await,
+                }
+            };
+            return within(deadline, options, greet(options, session_id, dialled)).await;
         }
         let addresses =
             within(deadline, options, async { Ok(lookup_host(&options.address).await?.collect()) })
                 .await?;
         address = &options.address;
-        connect_to_any(addresses, deadline, options, session_id, order).await
+        connect_to_any(addresses, deadline, options, tls.as_ref(), session_id, order).await
     };
-    match outcome.await {
-        Ok(link) => Ok(link),
-        Err(Failure::Unreachable(source)) => {
+    let failure = match outcome.await {
+        Ok(link) => return Ok(link),
+        Err(failure) => failure,
+    };
+    match with_reason_of_tls(failure, tls.as_ref()) {
+        Failure::Unreachable(source) => {
             Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) })
         }
-        Err(Failure::Refused { code, message, retryable }) => {
+        // The files were read before the host was looked up, which may be a token.
+        Failure::Tls { reason: reason @ TlsReason::Files, message } => {
+            Err(Error::Tls { address: None, reason, message })
+        }
+        Failure::Tls { reason, message } => {
+            Err(Error::Tls { address: Some(options.address.clone()), reason, message })
+        }
+        Failure::Refused { code, message, retryable } => {
             Err(Error::Handshake { code, message, retryable })
         }
+    }
+}
+
+/// The failure, with the reason of TLS when a stream broke for one. The broker refuses a client's
+/// certificate only after the client's side of the handshake has ended, so it may come at any read.
+fn with_reason_of_tls(failure: Failure, tls: Option<&Tls>) -> Failure {
+    match (failure, tls) {
+        (Failure::Unreachable(error), Some(tls)) => match tls.reason(&error) {
+            Some((reason, message)) => Failure::Tls { reason, message },
+            None => Failure::Unreachable(error),
+        },
+        (failure, _) => failure,
     }
 }
 
@@ -117,6 +144,7 @@ async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
     options: &ConnectionOptions,
+    tls: Option<&Tls>,
     session_id: &str,
     order: &mut AddressOrder,
 ) -> Result<Link, Failure> {
@@ -129,9 +157,19 @@ async fn connect_to_any(
         order.note(address);
         let left = deadline.saturating_duration_since(Instant::now());
         let share = Instant::now() + left / u32::try_from(untried).unwrap_or(u32::MAX);
-        outcome = within(share, options, greet(options, session_id, stream::dial(address))).await;
+        let dialled = async {
+            let stream = stream::dial(address).await?;
+            match tls {
+                None => Ok(stream::of_socket(stream)),
+                Some(tls) => tls.secure(stream).await,
+            }
+        };
+        outcome = within(share, options, greet(options, session_id, dialled)).await;
+        outcome = outcome.map_err(|failure| with_reason_of_tls(failure, tls));
         match &outcome {
             Ok(_) => break,
+            // Whatever answers there has to be put right first.
+            Err(Failure::Tls { .. }) => break,
             // This is the broker. The other addresses belong to the same broker.
             Err(Failure::Refused { code, .. }) if *code != ErrorCode::Unspecified => break,
             Err(failure) => debug!(%address, "not this address: {failure}"),
@@ -155,11 +193,13 @@ async fn within<T>(
 
 /// Why an attempt failed.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// The stream could not be opened, or broke in the handshake.
     Unreachable(io::Error),
     /// The broker refused the client, or the program that answers is no broker.
     Refused { code: ErrorCode, message: String, retryable: bool },
+    /// One of the two sides does not accept the other one's TLS, or does not speak it.
+    Tls { reason: TlsReason, message: String },
 }
 
 impl Failure {
@@ -174,7 +214,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Unreachable(error) => error.fmt(f),
-            Failure::Refused { message, .. } => f.write_str(message),
+            Failure::Refused { message, .. } | Failure::Tls { message, .. } => f.write_str(message),
         }
     }
 }
@@ -204,7 +244,7 @@ impl From<FrameError> for Failure {
 async fn greet(
     options: &ConnectionOptions,
     session_id: &str,
-    dialled: impl Future<Output = io::Result<(Reader, Writer)>>,
+    dialled: impl Future<Output = Result<(Reader, Writer), Failure>>,
 ) -> Result<Link, Failure> {
     let (mut reader, mut writer) = dialled.await?;
     let mut codec = Codec::new(WELCOME_BYTES_MAX);
@@ -222,8 +262,18 @@ async fn greet(
             retryable: false,
         });
     }
-    writer.write_all(&buffer).await?;
+    let sent = async {
+        writer.write_all(&buffer).await?;
+        writer.flush().await
+    };
+    let sent = sent.await;
     buffer.clear();
+    if let Err(error) = sent {
+        // A broker that refuses the handshake of TLS may close while the Hello is on its way. Why
+        // it did, it has said before.
+        let why = reader.read_buf(&mut buffer).await.err();
+        return Err(why.filter(|why| why.get_ref().is_some()).unwrap_or(error).into());
+    }
     loop {
         if reader.read_buf(&mut buffer).await? == 0 {
             return Err(io::Error::new(
@@ -236,6 +286,12 @@ async fn greet(
         // absurd length.
         if buffer.starts_with(b"HTTP") {
             return Err(Failure::no_broker("the program that answers speaks HTTP"));
+        }
+        // The first bytes of an alert, which a broker with TLS sends to a client without.
+        if buffer.starts_with(&[21, 3]) {
+            let message = "the program that answers speaks TLS: \
+                           write celeriacs:// in place of celeriac:// in the address";
+            return Err(Failure::Tls { reason: TlsReason::Protocol, message: message.to_owned() });
         }
         if let Some(frame) = codec.decode(&mut buffer)? {
             let welcome = admitted(frame)?;
@@ -349,7 +405,7 @@ mod tests {
     ) -> Result<SocketAddr, Failure> {
         let options = ConnectionOptions::new("a name");
         let deadline = deadline_after(Duration::from_millis(600));
-        let link = connect_to_any(addresses.to_vec(), deadline, &options, "", order).await?;
+        let link = connect_to_any(addresses.to_vec(), deadline, &options, None, "", order).await?;
         Ok(link.reader.peer())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use celeriac_proto::code_name;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until};
 use tokio_util::codec::Decoder;
 use tracing::{info, warn};
@@ -136,7 +136,7 @@ impl Pump<'_> {
         let room = self.exchange.room().min(TURN_COMMANDS_MAX);
         // While the owner does not take its events, nothing is read, and the broker feels it.
         let reading = !events.is_behind();
-        let writing = !self.exchange.outgoing.is_empty();
+        let writing = !self.exchange.outgoing.is_empty() || self.writer.keeps_bytes();
         tokio::select! {
             _ = self.heartbeat.tick() => {
                 let memory_bytes = shared.memory_bytes.load(Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Pump<'_> {
                 Ok(_) => self.heard_at = Instant::now(),
                 Err(error) => return Some(Disconnect::Lost(error.to_string())),
             },
-            written = self.writer.write_buf(&mut self.exchange.outgoing), if writing => {
+            written = self.writer.send(&mut self.exchange.outgoing), if writing => {
                 if let Err(error) = written {
                     return Some(Disconnect::Lost(error.to_string()));
                 }

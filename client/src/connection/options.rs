@@ -1,10 +1,55 @@
-//! The options of a connection: where the broker is, and what the client's Hello says.
+//! The options of a connection: where the broker is, whether it speaks TLS, and what the client's
+//! Hello says.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_proto::wire;
 
 use super::Connector;
+use crate::url::BrokerUrl;
+
+/// The variables that name the files of TLS.
+pub(super) const CA_FILE: &str = "CELERIAC_CA_FILE";
+pub(super) const CERTIFICATE_FILE: &str = "CELERIAC_CERTIFICATE_FILE";
+pub(super) const KEY_FILE: &str = "CELERIAC_KEY_FILE";
+
+/// The files of a connection with TLS, all in PEM. The connection reads them anew at each attempt to
+/// connect, so new certificates count from the next reconnect on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// The CAs whose brokers this client trusts. `None`: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The certificate that the client shows to a broker that asks for one.
+    pub certificate: Option<PathBuf>,
+    /// The private key of that certificate.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files that the environment names: `CELERIAC_CA_FILE`, `CELERIAC_CERTIFICATE_FILE` and
+    /// `CELERIAC_KEY_FILE`. A variable that is empty counts as not set.
+    pub fn from_env() -> Self {
+        let file = |name| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        Self { ca: file(CA_FILE), certificate: file(CERTIFICATE_FILE), key: file(KEY_FILE) }
+    }
+
+    /// These files, and those of the environment in place of each one that is not named here.
+    #[must_use]
+    pub fn or_from_env(self) -> Self {
+        let environment = Self::from_env();
+        // A certificate and its key are one setting.
+        let (certificate, key) = match (self.certificate, self.key) {
+            (None, None) => (environment.certificate, environment.key),
+            own => own,
+        };
+        Self { ca: self.ca.or(environment.ca), certificate, key }
+    }
+}
 
 /// How a connection is opened, and what the client's Hello says.
 #[derive(Clone)]
@@ -32,7 +77,10 @@ pub struct ConnectionOptions {
     /// Whether the connection runs on a thread of its own, so that handlers that block the runtime
     /// cannot stop the heartbeats.
     pub own_thread: bool,
-    /// Opens the byte stream; `None` means TCP to the address.
+    /// The files of TLS; `None` for a connection without TLS.
+    pub tls: Option<TlsFiles>,
+    /// Opens the byte stream; `None` means TCP to the address. With TLS, the handshake goes through
+    /// this stream.
     pub connector: Option<Connector>,
 }
 
@@ -54,7 +102,18 @@ impl ConnectionOptions {
             connect_timeout: Duration::from_secs(5),
             connect_wait: None,
             own_thread: false,
+            tls: None,
             connector: None,
+        }
+    }
+
+    /// The defaults for a client of the broker at this URL, with its token. With TLS, these files
+    /// count before those of the environment.
+    pub fn of(url: &BrokerUrl, files: TlsFiles) -> Self {
+        Self {
+            token: url.token().to_owned(),
+            tls: url.has_tls().then(|| files.or_from_env()),
+            ..Self::new(url.address())
         }
     }
 }

@@ -2,14 +2,14 @@
 //! checked value.
 //!
 //! The broker's `config.rs` has the bounds of the broker's settings. This file has the names under
-//! which a setting can be given, and the few settings of the process around the broker: the address
+//! which a setting can be given, and the few settings of the process around the broker: the addresses
 //! and the log. If you add a setting, add it to `deploy/README.md` too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use celeriac_broker::{Config, ConfigError};
+use celeriac_broker::{Certificates, Config, ConfigError, TlsClient};
 use celeriac_proto::limits::DEFAULT_PORT;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -33,6 +33,28 @@ pub(super) struct ConfigLayer {
     /// The IP address and port to listen on; port 0 takes a free one [default: 127.0.0.1:23537]
     #[arg(long, env = "CELERIAC_LISTEN", value_name = "ADDRESS:PORT", value_parser = parse_address)]
     pub(super) listen: Option<SocketAddr>,
+
+    /// The file with the certificate of the broker, in PEM: every connection speaks TLS
+    #[arg(long, env = "CELERIAC_TLS_CERTIFICATE", value_name = "FILE")]
+    pub(super) tls_certificate: Option<PathBuf>,
+
+    /// The file with the private key of the certificate, in PEM
+    #[arg(long, env = "CELERIAC_TLS_KEY", value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+
+    /// Whether clients show a certificate too [default: none]
+    #[arg(long, env = "CELERIAC_TLS_CLIENT", value_name = "none|optional|required")]
+    #[arg(value_parser = parse_tls_client)]
+    pub(super) tls_client: Option<TlsClient>,
+
+    /// The file with the CAs that sign the certificates of clients, in PEM
+    #[arg(long, env = "CELERIAC_TLS_CLIENT_CA", value_name = "FILE")]
+    pub(super) tls_client_ca: Option<PathBuf>,
+
+    /// A second address, of this machine alone, whose connections do not speak TLS
+    #[arg(long, env = "CELERIAC_LISTEN_PLAIN", value_name = "ADDRESS:PORT")]
+    #[arg(value_parser = parse_address)]
+    pub(super) listen_plain: Option<SocketAddr>,
 
     /// Allow an address that other machines reach without a token
     #[arg(long, env = "CELERIAC_INSECURE", num_args = 0..=1, require_equals = true)]
@@ -141,6 +163,11 @@ impl ConfigLayer {
         Self {
             data: self.data.or(below.data),
             listen: self.listen.or(below.listen),
+            listen_plain: self.listen_plain.or(below.listen_plain),
+            tls_certificate: self.tls_certificate.or(below.tls_certificate),
+            tls_key: self.tls_key.or(below.tls_key),
+            tls_client: self.tls_client.or(below.tls_client),
+            tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             insecure: self.insecure.or(below.insecure),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -169,12 +196,17 @@ impl ConfigLayer {
         };
         Ok(ServeConfig {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))),
+            listen_plain: self.listen_plain,
             insecure: self.insecure.unwrap_or(false),
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
             broker: Config {
                 data: self.data.unwrap_or(default.data),
                 token,
+                tls_certificate: self.tls_certificate,
+                tls_key: self.tls_key,
+                tls_client: self.tls_client.unwrap_or_default(),
+                tls_client_ca: self.tls_client_ca,
                 heartbeat_ms: self.heartbeat_ms.unwrap_or(default.heartbeat_ms),
                 lease_ms: self.lease_ms.unwrap_or(default.lease_ms),
                 frame_bytes_max: in_memory(self.frame_bytes_max, default.frame_bytes_max),
@@ -199,6 +231,7 @@ fn in_memory(bytes: Option<u64>, default: usize) -> usize {
 #[derive(Debug, Serialize)]
 pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,
+    pub(super) listen_plain: Option<SocketAddr>,
     pub(super) insecure: bool,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
@@ -222,7 +255,7 @@ impl ServeConfig {
             key: "log",
             sentence: format!("log filter `{}`: {error}", self.log),
         })?;
-        if self.is_public() && self.broker.token.is_none() && !self.insecure {
+        if self.is_public() && !self.broker.knows_clients() && !self.insecure {
             let sentence = format!(
                 "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, \
                  or allow it with --insecure",
@@ -230,13 +263,42 @@ impl ServeConfig {
             );
             return Err(InvalidSetting { key: "listen", sentence });
         }
-        Ok(())
+        self.check_plain()?;
+        // The broker reads the files again when it starts. Here the sentence can name the setting.
+        Certificates::check(&self.broker)
+            .map(drop)
+            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })
+    }
+
+    /// The second address is for programs on this machine, beside one with TLS.
+    fn check_plain(&self) -> Result<(), InvalidSetting> {
+        let refuse = |sentence: String| Err(InvalidSetting { key: "listen_plain", sentence });
+        match self.listen_plain {
+            Some(address) if !is_of_this_machine(address) => refuse(format!(
+                "other machines can reach {address}, and its connections do not speak TLS: give an \
+                 address of this machine alone, such as 127.0.0.1:{DEFAULT_PORT}"
+            )),
+            Some(_) if !self.has_tls() => refuse(
+                "listen_plain is set and tls_certificate is not: without TLS, listen is enough"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the connections of `listen` speak TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        self.broker.tls_certificate.is_some()
     }
 
     /// Whether other machines may reach the address.
     pub(super) fn is_public(&self) -> bool {
-        !self.listen.ip().to_canonical().is_loopback()
+        !is_of_this_machine(self.listen)
     }
+}
+
+fn is_of_this_machine(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// The sentence for a value that a broker cannot run with, in the units that people write.
@@ -272,4 +334,13 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned()
     })
+}
+
+fn parse_tls_client(text: &str) -> Result<TlsClient, String> {
+    match text {
+        "none" => Ok(TlsClient::None),
+        "optional" => Ok(TlsClient::Optional),
+        "required" => Ok(TlsClient::Required),
+        _ => Err("give none, optional or required".to_owned()),
+    }
 }

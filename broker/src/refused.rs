@@ -1,13 +1,12 @@
-//! The log of connections with a missing or wrong token. Such connections may come by the thousand,
-//! so each address gets a line only now and then, and the number of addresses is bounded. The token
-//! that was sent is never logged.
+//! The log of connections that are refused: their token is missing or wrong, or their handshake of
+//! TLS failed. Such connections may come by the thousand, so each address gets a line only now and
+//! then, and the number of addresses is bounded. The caller writes the line, in which no secret is.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 
 use celeriac_machine::command::Monotonic;
-use tracing::warn;
 
 /// An address gets one line at most in this time.
 const LINE_MS: Monotonic = 10_000;
@@ -15,9 +14,9 @@ const LINE_MS: Monotonic = 10_000;
 /// The addresses that have a count of their own. All further addresses share one count.
 const ADDRESSES_MAX: usize = 64;
 
-/// The connections that were refused because of their token.
+/// The connections that were refused for reasons of one kind.
 #[derive(Debug, Default)]
-pub(crate) struct WrongTokens {
+pub(crate) struct Refused {
     /// By address. The count without an address belongs to all addresses without a count of their
     /// own.
     counts: Mutex<BTreeMap<Option<IpAddr>, Count>>,
@@ -30,16 +29,13 @@ struct Count {
     refused: u64,
 }
 
-impl WrongTokens {
-    /// Notes that a connection was refused, and logs it if it is time for a line.
-    pub(crate) fn note(&self, peer: SocketAddr, now: Monotonic) {
-        if let Some(refused) = self.count(peer.ip(), now) {
-            warn!(%peer, refused, "a client was refused: its token is missing or wrong");
-        }
+impl Refused {
+    /// Notes that a connection from this address was refused. Returns the number of refused
+    /// connections that a line has to name, or `None` when it is not time for a line.
+    pub(crate) fn note(&self, peer: SocketAddr, now: Monotonic) -> Option<u64> {
+        self.count(peer.ip(), now)
     }
 
-    /// Returns the number of refused connections that a line has to name, or `None` when it is not
-    /// time for a line.
     fn count(&self, address: IpAddr, now: Monotonic) -> Option<u64> {
         let mut counts = self.counts.lock().expect("no thread panics while it holds the lock");
         let mut key = Some(address);
@@ -72,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_address_gets_a_line_in_ten_seconds_and_the_line_has_the_number() {
-        let tokens = WrongTokens::default();
+        let tokens = Refused::default();
         assert_eq!(tokens.count(address(1), 5), Some(1));
         assert_eq!(tokens.count(address(2), 6), Some(1), "another address has its own line");
         for now in [6, 7, LINE_MS + 4] {
@@ -84,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_many_addresses_takes_little_memory_and_few_lines() {
-        let tokens = WrongTokens::default();
+        let tokens = Refused::default();
         let lines = (0..10_000).filter(|number| tokens.count(address(*number), 0).is_some());
         assert_eq!(lines.count(), ADDRESSES_MAX + 1);
         assert_eq!(tokens.counts.lock().expect("free").len(), ADDRESSES_MAX + 1);
