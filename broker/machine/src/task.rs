@@ -7,6 +7,7 @@
 mod id;
 mod pages;
 mod table;
+mod texts;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use celeriac_record::{
 
 use self::id::PackedId;
 pub(crate) use self::table::Tasks;
+use self::texts::Texts;
 use crate::clocks::Moment;
 use crate::command::Monotonic;
 use crate::keys::{NameKey, QueueKey, SessionKey};
@@ -103,8 +105,6 @@ pub(crate) struct Extra {
     pub plan: Option<Box<Plan>>,
     /// The run of the task: there is one from the first delivery until the end.
     pub run: Option<Box<Run>>,
-    /// The id of the task if it cannot be packed.
-    pub long_id: Option<Box<str>>,
     /// The hash of the key of the submit; 0 without a key.
     pub submit_key: u64,
     pub generation: u32,
@@ -114,7 +114,7 @@ pub(crate) struct Extra {
 
 impl Default for Extra {
     fn default() -> Self {
-        Self { plan: None, run: None, long_id: None, submit_key: 0, generation: 1, watched: false }
+        Self { plan: None, run: None, submit_key: 0, generation: 1, watched: false }
     }
 }
 
@@ -123,7 +123,6 @@ impl Extra {
     pub fn is_bare(&self) -> bool {
         self.plan.is_none()
             && self.run.is_none()
-            && self.long_id.is_none()
             && self.submit_key == 0
             && self.generation == 1
             && !self.watched
@@ -248,14 +247,14 @@ impl Run {
 }
 
 impl Task {
-    pub fn new(task: &NewTask) -> Self {
+    fn new(task: &NewTask, texts: &mut Texts) -> Self {
         let (due, clock) = match task.due {
             Moment::At(due) => (due, 0),
             Moment::Steady(due) => (due, STEADY),
         };
         let turn = if task.state == State::Scheduled { due } else { 0 };
         Self {
-            id: PackedId::of(&task.id),
+            id: PackedId::keep(&task.id, texts),
             extra: None,
             version: 1,
             name: task.name,
@@ -354,9 +353,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_takes_64_bytes_and_its_extra_48() {
+    fn a_task_takes_64_bytes_and_its_extra_32() {
         assert_eq!(size_of::<Option<Task>>(), 64);
-        assert_eq!(size_of::<Option<Extra>>(), 48);
+        assert_eq!(size_of::<Option<Extra>>(), 32);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn cost(bytes: &[u8]) {
     // Bytes that are no message end the walk with one error of the decoder's, which it has to
     // allocate.
     assert!(taken() - before <= ERROR_BYTES, "to measure a frame allocates nothing");
-    let Ok(Measure { fields, steps }) = measured else { return };
+    let Ok(Measure { fields, steps, .. }) = measured else { return };
     assert!(
         steps <= bytes.len() && fields as usize <= bytes.len(),
         "{steps} steps for {} bytes",

@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 
 use super::id::PackedId;
 use super::pages::Pages;
+use super::texts::Texts;
 use super::{Extra, NewTask, Plan, Run, Task};
 
 /// The number of tables of ids. Each table grows separately, in about a millisecond; the growth of
@@ -29,6 +30,8 @@ const NAMED: &str = "references to a slot are removed with its task";
 pub(crate) struct Tasks {
     slots: Pages<Task>,
     extras: Pages<Extra>,
+    /// The rests of long ids.
+    texts: Texts,
     by_id: Vec<HashTable<Slot>>,
     /// The slot of each of the latest leases, by the number of the lease. An entry may be outdated,
     /// so a reader must check the lease of the task.
@@ -43,6 +46,7 @@ impl Tasks {
         Self {
             slots: Pages::default(),
             extras: Pages::default(),
+            texts: Texts::default(),
             by_id: (0..SHARDS).map(|_| HashTable::new()).collect(),
             by_lease: Vec::new(),
             len: 0,
@@ -102,8 +106,7 @@ impl Tasks {
     }
 
     fn holds(&self, slot: Slot, packed: PackedId, id: &str) -> bool {
-        let task = self.task(slot);
-        task.id == packed && (!packed.is_long() || self.long_id(task) == id)
+        self.task(slot).id.is(packed, id, &self.texts)
     }
 
     pub fn try_task(&self, slot: Slot) -> Option<&Task> {
@@ -144,11 +147,7 @@ impl Tasks {
 
     /// Calls `look` with the id of a task.
     pub fn with_id<R>(&self, task: &Task, look: impl FnOnce(&str) -> R) -> R {
-        if task.id.is_long() { look(self.long_id(task)) } else { task.id.with_text(look) }
-    }
-
-    fn long_id(&self, task: &Task) -> &str {
-        long_id(&self.extras, task)
+        task.id.with_text(&self.texts, look)
     }
 
     fn extra(&self, task: &Task) -> Option<&Extra> {
@@ -230,9 +229,9 @@ impl Tasks {
     }
 
     fn index(&mut self, slot: Slot, hash: u64) {
-        let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
+        let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
         self.by_id[shard(hash)]
-            .insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
+            .insert_unique(hash, slot, |slot| hash_of(slots, texts, hasher, *slot));
     }
 
     /// Puts a task into an empty slot. The id does not find the task before
@@ -251,18 +250,9 @@ impl Tasks {
     /// Puts a task into an empty slot. The id does not find the task before
     /// [`restored`](Self::restored).
     pub fn restore(&mut self, slot: Slot, new: NewTask) {
-        let task = Task::new(&new);
-        let packed = task.id;
-        self.slots.put(slot, task);
-        let NewTask { id, plan, generation, watched, submit_key, .. } = new;
-        let extra = Extra {
-            plan,
-            generation,
-            watched,
-            submit_key,
-            long_id: packed.is_long().then(|| id.as_str().into()),
-            run: None,
-        };
+        self.slots.put(slot, Task::new(&new, &mut self.texts));
+        let NewTask { plan, generation, watched, submit_key, .. } = new;
+        let extra = Extra { plan, generation, watched, submit_key, run: None };
         if !extra.is_bare() {
             *self.extra_mut(slot) = extra;
         }
@@ -270,13 +260,14 @@ impl Tasks {
 
     /// From now on the id finds the task of this slot.
     pub fn reveal(&mut self, slot: Slot) {
-        self.index(slot, hash_of(&self.slots, &self.extras, &self.hasher, slot));
+        self.index(slot, hash_of(&self.slots, &self.texts, &self.hasher, slot));
     }
 
     /// Removes a task that [`restore`](Self::restore) put in.
     pub fn unrestore(&mut self, slot: Slot) -> Task {
         let task = self.slots.take(slot).expect("only a task in the table is removed");
         task.extra.map(|key| self.extras.take(key.get() - 1));
+        task.id.release(&mut self.texts);
         task
     }
 
@@ -284,8 +275,8 @@ impl Tasks {
     /// same id, the id finds the later task, and `duplicate` gets the slot of the other. Tasks in
     /// slots for which `is_hidden` holds stay hidden.
     pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
-        let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
-        let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
+        let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
+        let rehash = |slot: &Slot| hash_of(slots, texts, hasher, *slot);
         // Reserve a little more than the average, so that hardly any table has to grow.
         let share = slots.len() / SHARDS;
         for table in &mut self.by_id {
@@ -298,7 +289,7 @@ impl Tasks {
             }
             let hash = rehash(&slot);
             let table = &mut self.by_id[shard(hash)];
-            let same = |other: &Slot| same_id(slots, extras, *other, slot);
+            let same = |other: &Slot| same_id(slots, texts, *other, slot);
             match table.find_mut(hash, same) {
                 None => {
                     table.insert_unique(hash, slot, rehash);
@@ -318,15 +309,15 @@ impl Tasks {
     }
 
     pub fn remove(&mut self, slot: Slot) -> Task {
-        let hash = hash_of(&self.slots, &self.extras, &self.hasher, slot);
+        let hash = hash_of(&self.slots, &self.texts, &self.hasher, slot);
         let shard = &mut self.by_id[shard(hash)];
         shard
             .find_entry(hash, |other| *other == slot)
             .expect("every task is in the index")
             .remove();
         if shard.capacity() > SHARD_ROOM_MIN.max(SHARD_ROOM_MAX * shard.len()) {
-            let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
-            shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, extras, hasher, *slot));
+            let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
+            shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, texts, hasher, *slot));
         }
         self.len -= 1;
         self.unrestore(slot)
@@ -337,25 +328,26 @@ fn extra<'e>(extras: &'e Pages<Extra>, task: &Task) -> Option<&'e Extra> {
     Some(extras.get(task.extra?.get() - 1).expect("a task's extra is removed with it"))
 }
 
-fn long_id<'e>(extras: &'e Pages<Extra>, task: &Task) -> &'e str {
-    extra(extras, task).and_then(|extra| extra.long_id.as_deref()).expect("a long id is kept")
-}
-
 fn hash(hasher: &FixedState, packed: PackedId, id: &str) -> u64 {
     use std::hash::BuildHasher;
-    if packed.is_long() { hasher.hash_one(id) } else { hasher.hash_one(packed) }
+    if packed.is_long() { hasher.hash_one(id) } else { hasher.hash_one(packed.short_bytes()) }
 }
 
-fn hash_of(slots: &Pages<Task>, extras: &Pages<Extra>, hasher: &FixedState, slot: Slot) -> u64 {
-    let task = slots.get(slot).expect("every slot in the index is taken");
-    let id = if task.id.is_long() { long_id(extras, task) } else { "" };
-    hash(hasher, task.id, id)
+fn hash_of(slots: &Pages<Task>, texts: &Texts, hasher: &FixedState, slot: Slot) -> u64 {
+    let packed = slots.get(slot).expect("every slot in the index is taken").id;
+    match packed.is_long() {
+        true => packed.with_text(texts, |id| hash(hasher, packed, id)),
+        false => hash(hasher, packed, ""),
+    }
 }
 
-fn same_id(slots: &Pages<Task>, extras: &Pages<Extra>, one: Slot, other: Slot) -> bool {
+fn same_id(slots: &Pages<Task>, texts: &Texts, one: Slot, other: Slot) -> bool {
     let [one, other] =
-        [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken"));
-    one.id == other.id && (!one.id.is_long() || long_id(extras, one) == long_id(extras, other))
+        [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken").id);
+    match one.is_long() {
+        true => one.with_text(texts, |id| other.is(PackedId::of(id), id, texts)),
+        false => one == other,
+    }
 }
 
 /// The index of the table for a hash. It uses bits that the hash tables themselves do not use

@@ -216,7 +216,7 @@ fn a_retry_that_is_handed_out_before_it_is_due_is_told_of_until_it_begins() {
         put a lease=1 state=RETRY error=again bytes=5
             c: Leased g2
         stored a
-            Leased v3 as job, RETRY 5 bytes, error again
+            Leased v3 as job, RETRY 5 bytes, error again of w 0 ms
         restart
         connect c
             c: welcome new leases []
@@ -225,11 +225,11 @@ fn a_retry_that_is_handed_out_before_it_is_due_is_told_of_until_it_begins() {
             w: order Resume
             w: deliver a lease 2 attempt 1 delivery 1
         stored a
-            Leased v3 as job, RETRY 5 bytes, error again
+            Leased v3 as job, RETRY 5 bytes, error again of w 0 ms
         start a by=w lease=2
             w: Ok(Started)
         stored a
-            Started v4 as job, error again
+            Started v4 as job, error again of w 0 ms
         put a lease=1 state=RETRY
             c: StaleLease Some(Started): the lease is not the current lease of the task
     "#]]);
