@@ -53,12 +53,24 @@ pub(crate) struct SharedOptions {
     /// Give up if the broker does not answer within this time, such as 10, 500ms or 2m [default:
     /// 10 seconds]
     #[arg(long, global = true, env = "CELERIAC_TIMEOUT")]
-    #[arg(value_parser = parse_span, value_name = "SECONDS", hide_short_help = true)]
+    #[arg(value_parser = parse_timeout, value_name = "SECONDS", hide_short_help = true)]
     pub(crate) timeout: Option<Duration>,
 }
 
 /// The value of `--wait` without a number: longer than any task runs.
 pub(crate) const FOREVER: &str = "3650d";
+
+/// The shortest time in which a broker could answer.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_span(text)? {
+        span if span < TIMEOUT_MIN => {
+            Err(format!("`{text}` leaves no time for an answer: the least is 1ms"))
+        }
+        span => Ok(span),
+    }
+}
 
 /// Checks an id. The client takes ids as text.
 pub(crate) fn parse_id(text: &str) -> Result<String, String> {

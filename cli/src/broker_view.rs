@@ -203,12 +203,16 @@ fn of_the_data(data: &DataUsage) -> Vec<(&'static str, Text)> {
         (false, true) => Text::new(&format!("{shown}: nearly low"), Tone::Warning),
         (false, false) => shown.into(),
     };
+    // Why the room is less than what the disk has.
+    let to_move = data.disk_free_bytes.saturating_add(data.reusable_bytes);
+    let to_move = to_move.saturating_sub(data.usable_bytes);
     let disk =
         format!("{} of {} free", rough_bytes(data.disk_free_bytes), rough_bytes(data.disk_bytes));
     vec![
         ("room", room),
         ("low below", rough_bytes(data.disk_low_bytes).into()),
         ("disk", disk.into()),
+        ("to move", format!("{} in the journal", rough_bytes(to_move)).into()),
         ("file", rough_bytes(data.file_bytes).into()),
         ("log", rough_bytes(data.log_bytes).into()),
         ("live", rough_bytes(data.live_bytes).into()),

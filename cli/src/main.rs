@@ -3,6 +3,7 @@
 //! This file parses the arguments, runs the command, and turns its outcome into an exit code. The
 //! files in `commands` do the work. Nothing in this crate knows the wire format or the store.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
@@ -91,11 +92,11 @@ fn command_line() -> clap::Command {
 fn main() -> ExitCode {
     let matches = match environment::without_empty(command_line()).try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return print_clap(&error),
+        Err(error) => return print_clap(error),
     };
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
-        Err(error) => return print_clap(&error),
+        Err(error) => return print_clap(error),
     };
     match run(arguments, &matches) {
         Ok(exit) => exit.into(),
@@ -170,23 +171,29 @@ fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
 
 /// Prints the help, the version or the error of clap. Help and version go to stdout. An error goes
 /// to stderr in the form of all commands.
-fn print_clap(error: &clap::Error) -> ExitCode {
+fn print_clap(mut error: clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
     ) {
         // If stderr is closed there is no other place for the help.
-        let _ = write_all(stderr(), help_of_group().to_string().as_bytes());
+        let help = named_command().render_help().to_string();
+        let _ = write_all(stderr(), help.as_bytes());
         return Exit::Usage.into();
     }
-    if let Some(tip) = command_of_a_group(error) {
+    if let Some(tip) = command_of_a_group(&error) {
         print_to_stderr(&clean(&tip));
         return Exit::Usage.into();
     }
     if error.use_stderr() {
-        let text = environment::text_of(error, command_line());
+        if error.get(ContextKind::Usage).is_some() {
+            // clap adds the flags that were given, and those whose variables are set.
+            let usage = ContextValue::StyledStr(named_command().render_usage());
+            error.insert(ContextKind::Usage, usage);
+        }
+        let text = environment::text_of(&error, command_line());
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-        print_to_stderr(&clean_lines(&mask_tokens(text)));
+        print_to_stderr(&clean_lines(&mask_tokens(&shortened(text))));
         return Exit::Usage.into();
     }
     let text = error.render();
@@ -222,16 +229,29 @@ fn command_of_a_group(error: &clap::Error) -> Option<String> {
     is_known.then(|| format!("there is no command `{word}`; did you mean {}?", full.join(" or ")))
 }
 
-/// The short help of the program, or of the command whose subcommand is missing.
-fn help_of_group() -> clap::builder::StyledStr {
+/// The command that the arguments name, as far as they do.
+fn named_command() -> clap::Command {
     let mut command = command_line();
     command.build();
-    for word in std::env::args().skip(1) {
+    for word in std::env::args_os().skip(1) {
         if let Some(named) = command.find_subcommand(&word) {
             command = named.clone();
         }
     }
-    command.render_help()
+    command
+}
+
+/// The sentence about an argument without the middle of it, if it is very long: a sentence repeats
+/// the argument, and it may be a file that a shell has put into the line.
+fn shortened(text: &str) -> Cow<'_, str> {
+    const BYTES_MAX: usize = 4_000;
+    const PART_BYTES: usize = 1_500;
+    if text.len() <= BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let beginning = &text[..text.floor_char_boundary(PART_BYTES)];
+    let end = &text[text.ceil_char_boundary(text.len() - PART_BYTES)..];
+    Cow::Owned(format!("{beginning}…{end}"))
 }
 
 /// Masks the text before an `@` in each word. That text may be the token of an address that

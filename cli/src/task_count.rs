@@ -12,6 +12,11 @@ const PAGE_TASKS: u32 = 1_000;
 /// A person waits for the question.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
+/// A number with its noun: `1 task`, `2 tasks`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A number of tasks, as far as they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCount {

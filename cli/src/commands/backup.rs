@@ -8,6 +8,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
+use crate::task_count::counted;
 
 /// The arguments of `backup`.
 #[derive(Args)]
@@ -54,7 +55,10 @@ pub(crate) async fn run(
     let (folder, tasks, bytes) = (arguments.folder.as_str(), copied.tasks, copied.bytes);
     match output.format {
         Format::Json => output.document(&Document { folder, tasks, bytes })?,
-        Format::Text => output.line(&format!("{}  {tasks} tasks, {bytes} bytes", clean(folder)))?,
+        Format::Text => {
+            let tasks = counted(tasks, "task");
+            output.line(&format!("{}  {tasks}, {bytes} bytes", clean(folder)))?;
+        }
     }
     Ok(Exit::Success)
 }

@@ -122,10 +122,16 @@ async fn work(
         worker = worker.instance(instance);
     }
     let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
-    let (names, has_token) = (names.join(", "), has_token(&url));
+    let queues: Vec<&str> = arguments.queues.iter().map(|queue| &**queue).collect();
+    let (names, queues, has_token) = (names.join(", "), queues.join(", "), has_token(&url));
     let broker = address(&url);
     let shown = masked(&broker, has_token);
-    tracing::info!(target: LOG_TARGET, broker = shown, "the worker waits for tasks of the name {names}");
+    tracing::info!(
+        target: LOG_TARGET,
+        broker = shown,
+        queues,
+        "the worker waits for tasks of the name {names}"
+    );
     let (stop, stopped) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
     let working = worker.build().run_until(told(stopped), told(ended));

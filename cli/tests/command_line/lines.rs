@@ -75,6 +75,10 @@ fn the_last_line_says_what_became_of_the_tasks() {
     assert_eq!(first.code, Some(9));
     assert!(first.stderr.starts_with("celeriac: line"), "{first:?}");
     assert!(first.stderr.contains(": refused (queue_full)"), "{first:?}");
+    // However many batches there are, one reason has two sentences at most.
+    let all = submit(&broker, &[], &many(5_000));
+    assert!(all.stdout.ends_with("2 joined, 4998 refused\n"), "{all:?}");
+    assert!(all.stderr.lines().count() <= 2 && all.stderr.contains(" to 5000: "), "{all:?}");
     let second = submit(&broker, &[], &many(2));
     assert_eq!(second.stdout, "0 created, 2 joined, 0 refused\n", "{second:?}");
     assert_eq!(broker.run(&["cancel", "0", "1"]).code, Some(0));
@@ -85,12 +89,13 @@ fn the_last_line_says_what_became_of_the_tasks() {
 #[test]
 fn a_line_may_say_all_that_the_flags_say() {
     let (broker, _data) = started();
-    let line = "{\"id\": \"a\", \"eta\": \"now+1h\", \"max_attempts\": 7, \"result_ttl\": \"3h\", \
-                \"headers\": {\"k\": \"v\"}}";
+    let line = "{\"id\": \"a\", \"eta\": \"now+1h\", \"max_attempts\": 7, \"max_deliveries\": 5, \
+                \"result_ttl\": \"3h\", \"headers\": {\"k\": \"v\"}}";
     let submitted = submit(&broker, &["--countdown", "1s", "--header", "j=u"], line);
     assert_eq!(submitted.code, Some(0), "{submitted:?}");
     let task = documents(&broker.run(&["status", "a", "--json"]).stdout).remove(0);
     assert_eq!((&task["state"], &task["attempts_max"]), (&"SCHEDULED".into(), &7.into()));
+    assert_eq!(task["deliveries_max"], 5);
     assert_eq!(task["headers"], serde_json::json!({"j": "u", "k": "v"}));
     let ms = |field: &str| task[field].as_i64().expect(field);
     assert_eq!(ms("eta_at_ms") - ms("submitted_at_ms"), 3_600_000);

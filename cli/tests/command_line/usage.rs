@@ -115,7 +115,7 @@ fn the_example_file_holds_the_defaults() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_a_sentence_of_the_usual_form() {
-    let mistakes: [&[&str]; 32] = [
+    let mistakes: [&[&str]; 34] = [
         &["surve"],
         &["info", "song-7"],
         &["serve", "--no-such-flag"],
@@ -130,6 +130,8 @@ fn wrong_usage_exits_with_2_and_a_sentence_of_the_usual_form() {
         &["submit", "a", "--countdown", "1s", "--eta", "now+1s"],
         &["submit", "a", "--header", "no equals sign"],
         &["queues", "--url", "redis://localhost"],
+        &["queues", "--timeout", "0"],
+        &["queues", "--timeout", "1ns"],
         &["queues", "set", "q"],
         &["queues", "set", "q", "--tasks-max", "many"],
         &["queues", "pause"],
@@ -157,6 +159,18 @@ fn wrong_usage_exits_with_2_and_a_sentence_of_the_usual_form() {
             "{mistake:?}: {output:?}"
         );
     }
+}
+
+#[test]
+fn a_sentence_does_not_repeat_a_very_long_argument() {
+    let long = "다".repeat(30_000);
+    for mistake in [&["status", &long][..], &["submit", "a", "--args", &long], &["nope", &long]] {
+        let output = run(mistake);
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.len() < 5_000, "{mistake:?}: {}", output.stderr.len());
+    }
+    let output = run(&["status", &long]);
+    assert!(output.stderr.contains("at most 255 bytes"), "{output:?}");
 }
 
 #[test]

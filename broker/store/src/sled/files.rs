@@ -125,7 +125,9 @@ pub(super) fn warn_of_others(folder: &Folder) {
         .map(String::as_str)
         .collect();
     let path = folder.path().display();
-    tracing::warn!(folder = %path, files = open.join(", "), "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
+    // None when they see the names of the files and nothing else.
+    let files = (!open.is_empty()).then(|| open.join(", "));
+    tracing::warn!(folder = %path, files, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {

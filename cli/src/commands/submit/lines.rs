@@ -21,6 +21,7 @@ use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
+use crate::task_count::counted;
 use crate::time::{parse_moment, parse_moment_or_span, parse_span};
 
 /// The tasks of one batch, and the bytes of their lines. A batch is confirmed as a whole.
@@ -49,6 +50,7 @@ struct TaskLine {
     expires: Option<String>,
     result_ttl: Option<String>,
     max_attempts: Option<NonZeroU32>,
+    max_deliveries: Option<NonZeroU32>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -104,10 +106,6 @@ impl Counts {
     }
 }
 
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 /// Submits the tasks of a file, or of stdin for `-`. A line that cannot be read ends the command;
 /// the tasks of the lines before it are submitted.
 pub(super) async fn submit_lines(
@@ -119,11 +117,16 @@ pub(super) async fn submit_lines(
     let mut lines = Lines::open(file)?;
     let mut progress = ProgressLine::new();
     let (mut counts, mut exit) = (Counts::default(), Exit::Success);
+    let mut refused = Refused::default();
     loop {
         let (batch, end) = lines.batch(defaults).await;
         progress.clear();
         if !batch.is_empty() {
-            match submit(client, batch, &mut counts, output).await {
+            let submitted = submit(client, batch, &mut counts, &mut refused, output).await;
+            if submitted.is_err() || !matches!(end, Ok(BatchEnd::More)) {
+                refused.say_the_rest();
+            }
+            match submitted {
                 Ok(code) => exit = exit.and(code),
                 Err(Failure::Sentence { exit, sentence }) => {
                     return Err(Failure::new(exit, format!("{sentence}; {}", counts.how_far())));
@@ -153,6 +156,7 @@ async fn submit(
     client: &Client,
     batch: Vec<(u64, Submission)>,
     counts: &mut Counts,
+    refused: &mut Refused,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let (numbers, submissions): (Vec<u64>, Vec<Submission>) = batch.into_iter().unzip();
@@ -162,7 +166,6 @@ async fn submit(
         Err(error) => numbers.iter().map(|_| Err(error.clone())).collect(),
     };
     let (mut exit, mut unanswered, mut unwritten) = (Exit::Success, None, None);
-    let mut refused = Refused::default();
     for (number, outcome) in numbers.into_iter().zip(outcomes) {
         match outcome {
             Ok(submitted) => {
@@ -184,7 +187,7 @@ async fn submit(
             }
         }
     }
-    refused.in_words().iter().for_each(|said| print_to_stderr(said));
+    refused.say_what_is_new();
     match unanswered.or(unwritten) {
         Some(failure) => Err(failure),
         None => Ok(exit),
@@ -201,32 +204,49 @@ fn is_refusal(error: &Error) -> bool {
     }
 }
 
-/// Lines that were refused one after the other for the same reason. They get one sentence.
+/// Lines that were refused one after the other for the same reason. They get one sentence at the
+/// end of the first batch with that reason, and one for the lines of all later batches: a broker
+/// that is full refuses a million lines.
 #[derive(Default)]
 struct Refused {
-    first: u64,
-    last: u64,
     sentence: String,
+    was_said: bool,
+    /// The first and the last line that no sentence has named yet.
+    unsaid: Option<(u64, u64)>,
 }
 
 impl Refused {
     /// Adds a line. Returns what there is to say about the lines before it, if it begins anew.
     fn add(&mut self, number: u64, sentence: String) -> Option<String> {
-        let said = if self.sentence == sentence { None } else { self.in_words() };
+        let mut said = None;
         if self.sentence != sentence {
-            (self.first, self.sentence) = (number, sentence);
+            said = self.in_words();
+            *self = Self { sentence, ..Self::default() };
         }
-        self.last = number;
+        self.unsaid = Some((self.unsaid.map_or(number, |(first, _)| first), number));
         said
     }
 
-    fn in_words(&self) -> Option<String> {
-        let Self { first, last, sentence } = self;
+    /// At the end of a batch: names its lines, unless there was a sentence with their reason.
+    fn say_what_is_new(&mut self) {
+        if !self.was_said {
+            self.say_the_rest();
+        }
+    }
+
+    /// Names the lines that no sentence has named yet.
+    fn say_the_rest(&mut self) {
+        self.in_words().iter().for_each(|said| print_to_stderr(said));
+    }
+
+    fn in_words(&mut self) -> Option<String> {
+        let (first, last) = self.unsaid.take()?;
+        self.was_said = true;
         let lines = match first == last {
             true => format!("line {first}"),
             false => format!("lines {first} to {last}"),
         };
-        (!sentence.is_empty()).then(|| clean(&format!("{lines}: {sentence}")))
+        Some(clean(&format!("{lines}: {}", self.sentence)))
     }
 }
 
@@ -362,6 +382,7 @@ fn task(line: &str, defaults: &TaskArguments) -> Result<Submission, String> {
         arguments.result_ttl = Some(parse_span(&result_ttl)?);
     }
     arguments.max_attempts = line.max_attempts.map(u32::from).or(arguments.max_attempts);
+    arguments.max_deliveries = line.max_deliveries.map(u32::from).or(arguments.max_deliveries);
     for (key, value) in line.headers {
         arguments.headers.push(Header::new(key, value)?);
     }
@@ -417,5 +438,19 @@ mod tests {
             .into();
         assert_eq!(said, [None, None, None, Some("lines 3 to 6: full".to_owned())]);
         assert_eq!(refused.in_words().as_deref(), Some("line 7: wrong"));
+    }
+
+    #[test]
+    fn later_batches_that_are_refused_for_the_same_reason_get_one_sentence_together() {
+        let mut refused = Refused::default();
+        for number in 1..=3 {
+            assert_eq!(refused.add(number, "full".to_owned()), None);
+            refused.say_what_is_new();
+        }
+        assert_eq!(refused.add(9, "wrong".to_owned()).as_deref(), Some("lines 2 to 3: full"));
+        refused.say_what_is_new();
+        assert_eq!(refused.in_words(), None);
+        assert_eq!(refused.add(10, "full".to_owned()), None);
+        assert_eq!(refused.in_words().as_deref(), Some("line 10: full"));
     }
 }
