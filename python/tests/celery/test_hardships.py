@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from celeriac.celery import line
+from celeriac.scratch_broker import ScratchBroker
 from celery import Celery
 from cutting_proxy import CuttingProxy
 
@@ -278,6 +280,23 @@ def test_a_connection_that_was_forgotten_on_the_way_while_its_program_was_idle(a
         assert proxy.accepted == 2
         app.close()
     assert ready_in(app_of(broker.url), "idle") == 2
+
+
+def test_a_program_that_is_idle_for_many_lease_times_keeps_its_connections(app_of):
+    """A web process publishes once an hour. Its sessions have no heartbeats."""
+    with ScratchBroker("--lease-ms", "1000", "--heartbeat-ms", "300") as quick:
+        app = app_of(quick.url, task_publish_retry=False)
+        first = send(app, "idle")
+        assert first.state == "PENDING"
+        with app.pool.acquire(block=True) as connection:
+            before = connection.connection.line.sock.getsockname()
+        # The time itself is the subject: six lease times.
+        time.sleep(6)
+        again = send(app, "idle")
+        assert again.state == "PENDING"
+        with app.pool.acquire(block=True) as connection:
+            assert connection.connection.line.sock.getsockname() == before
+        assert ready_in(app, "idle") == 2
 
 
 # Interrupts

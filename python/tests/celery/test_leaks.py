@@ -1,7 +1,8 @@
 """Commands, monitors and workers that come and go leave nothing in the broker.
 
 With `CELERIAC_TEST_LONG=1` the tests send the events of 24 hours (ten in a second) and 10,000
-pings, which takes some minutes. Without it they send a share, and look at the memory as often.
+pings, and start and kill 100 workers, which takes some minutes. Without it they do a share of that,
+and look at the memory as often.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ IS_LONG = bool(os.environ.get("CELERIAC_TEST_LONG"))
 EVENTS = 24 * 3600 * 10 if IS_LONG else 60_000
 PINGS = 10_000 if IS_LONG else 1000
 WORKERS = 100
+KILLED = 25 if IS_LONG else 1
+"""So many times four workers are started and killed."""
 POOLED = 15
 """As many connections the app in this process may keep open, with that of its result backend."""
 PARTS = 4
@@ -147,7 +150,7 @@ def test_a_reader_of_events_that_hangs_costs_a_bounded_memory(apps, quick_broker
 
 
 def test_workers_and_monitors_that_are_killed_leave_nothing(apps, quick_broker, tmp_path):
-    with nothing_left(apps, quick_broker):
+    def start_and_kill():
         workers = [Worker(quick_broker, "-c", "1", "-P", "solo", "-E") for _ in range(4)]
         try:
             with hanging_monitor(quick_broker, tmp_path / "log") as monitor:
@@ -160,6 +163,14 @@ def test_workers_and_monitors_that_are_killed_leave_nothing(apps, quick_broker, 
         finally:
             for each in workers:
                 each.kill()
+
+    with nothing_left(apps, quick_broker):
+        start_and_kill()
+        seen = []
+        for _ in range(KILLED):
+            start_and_kill()
+            seen.append(memory_of(quick_broker.pid))
+        assert max(seen) < seen[0] + GROWTH_KIB, seen
 
 
 def test_workers_that_come_and_go_leave_nothing(apps, quick_broker):
