@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +47,7 @@ def url_of(broker: ScratchBroker, **files: str) -> BrokerUrl:
 
 def error_of_one(url: BrokerUrl | str, timeout: float = 8) -> CeleriacError:
     with Client(url, timeout=timeout) as client, pytest.raises(CeleriacError) as caught:
-        client.queues()
+        client.submit("nobody.runs")
     return caught.value
 
 
@@ -57,7 +58,7 @@ def error_of(url: BrokerUrl | str) -> CeleriacError:
     async def ask() -> CeleriacError:
         async with AsyncClient(url, timeout=8) as client:
             with pytest.raises(CeleriacError) as caught:
-                await client.queues()
+                await client.submit("nobody.runs")
             return caught.value
 
     other = asyncio.run(ask())
@@ -70,14 +71,15 @@ def test_o17_small_and_large_requests_go_over_tls(secured: ScratchBroker, tls: T
     url = url_of(secured, ca=tls.path("ca.pem"))
     with Client(url, timeout=20) as client:
         for size in (1, 100_000, 3_000_000):
-            client.submit("nobody.runs", args=("x" * size,), id=f"size-{size}")
-        assert client.info("size-1").name == "nobody.runs"
+            client.submit("nobody.runs", b"x" * size, task_id=f"size-{size}")
+            found = client.get(f"size-{size}", with_payload=True)
+            assert found.payload == b"x" * size
         ends: list[str] = []
 
         def ask(number: int) -> None:
             for turn in range(50):
-                client.submit("nobody.runs", id=f"{number}-{turn}")
-            ends.append(client.info(f"{number}-49").id)
+                client.submit("nobody.runs", task_id=f"{number}-{turn}")
+            ends.append(client.get(f"{number}-49").id)
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -89,7 +91,7 @@ def test_o17_small_and_large_requests_go_over_tls(secured: ScratchBroker, tls: T
     async def ask_all() -> None:
         async with AsyncClient(url, timeout=20) as client:
             await asyncio.gather(*(client.submit("nobody.runs") for _ in range(200)))
-            await client.submit("nobody.runs", args=("x" * 3_000_000,))
+            await client.submit("nobody.runs", b"x" * 3_000_000)
 
     asyncio.run(ask_all())
 
@@ -100,7 +102,7 @@ def test_o17_the_environment_names_the_files(
     for name, value in tls.variables.items():
         monkeypatch.setenv(name, value)
     with Client(secured.url, timeout=8) as client:
-        client.queues()
+        client.submit("nobody.runs")
     monkeypatch.setenv("CELERIAC_CA_FILE", "")
     assert "this system does not know the CA" in str(error_of(secured.url))
 
@@ -134,7 +136,7 @@ def test_o17_a_certificate_is_asked_for(tls: TlsFolder) -> None:
         assert "no CA of its clients has signed it" in str(error)
         right = {"certificate": tls.path("client.pem"), "key": tls.path("client.key")}
         with Client(url_of(broker, **own, **right), timeout=8) as client:
-            client.queues()
+            client.submit("nobody.runs")
 
 
 def test_o14_a_certificate_takes_the_place_of_the_token(tls: TlsFolder, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_o14_a_certificate_takes_the_place_of_the_token(tls: TlsFolder, tmp_path
         assert isinstance(error_of(url_of(broker, ca=tls.path("ca.pem"))), Unauthenticated)
         names = {"certificate": tls.path("client.pem"), "key": tls.path("client.key")}
         with Client(url_of(broker, ca=tls.path("ca.pem"), **names), timeout=8) as client:
-            client.queues()
+            client.submit("nobody.runs")
 
 
 def test_o17_tls_on_one_side_alone_is_recognised(
@@ -204,8 +206,8 @@ def test_o17_a_file_that_cannot_be_used_is_named(
     secured: ScratchBroker, tls: TlsFolder, files: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
     locked = tmp_path / "locked.key"
-    key = Path(tls.path("client.key")).read_text()
-    locked.write_text(key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"))
+    command = ["openssl", "pkey", "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run([*command, "-in", tls.path("client.key")], check=True)
     names = {
         "KEY": tls.path("client.key"),
         "CERTIFICATE": tls.path("client.pem"),
@@ -223,12 +225,12 @@ def test_o17_the_files_are_read_again_at_each_reconnect(tmp_path: Path) -> None:
     with ScratchBroker(*tls.serve) as broker:
         url = url_of(broker, ca=tls.path("ca.pem"))
         with Client(url, timeout=20) as client:
-            client.queues()
+            client.submit("nobody.runs")
             broker.stop()
             tls.make_ca()
             tls.sign("broker", "subjectAltName=IP:127.0.0.1", "serverAuth")
             broker.start()
-            client.queues()
+            client.submit("nobody.runs")
 
 
 def test_an_address_with_tls_is_shown_as_such() -> None:

@@ -90,7 +90,7 @@ def test_o17_options_of_tls_without_an_effect_or_a_check_are_refused(options, re
     with pytest.raises(InvalidUrl, match=reason):
         Connection(NOBODY, ssl=options).connect()
     # kombu has one pool of connections for each address, whether with TLS or without.
-    app = Celery("addresses", broker="celeriac://127.0.0.1:2")
+    app = Celery("addresses", broker=f"celeriac://127.0.0.1:{2 + len(reason) + len(options)}")
     app.conf.broker_use_ssl = options
     with pytest.raises(InvalidUrl, match=reason):
         app.send_task("nobody.knows")

@@ -102,8 +102,11 @@ class Line:
         except BrokerError as error:
             self.drop()
             raise connect_error(error) from error
-        except BaseException:
+        except BaseException as error:
             self.drop()
+            if isinstance(error.__cause__, TlsError):
+                # The broker refuses a certificate after this side's part of the handshake.
+                raise self._no_connection(url, error.__cause__) from None
             raise
         self.limits = self.welcome.limits or wire.Limits()
         self._reader.limit = self.limits.frame_bytes_max
@@ -298,19 +301,22 @@ class Line:
             shake_hands(tls, self.sock, deadline)
         except (OSError, TlsError) as error:
             self.sock.close()
-            why = str(error) if isinstance(error, TlsError) else reason_of(error)
-            message = f"no connection to a broker at {url.shown}: {why}"
-            raise NoConnection(message) from None
+            raise self._no_connection(url, error) from None
         except BaseException:
             self.sock.close()
             raise
+
+    @staticmethod
+    def _no_connection(url: BrokerUrl, error: Exception) -> NoConnection:
+        why = str(error) if isinstance(error, TlsError) else reason_of(error)
+        return NoConnection(f"no connection to a broker at {url.shown}: {why}")
 
     def _opened(self, tls: Tls, data: bytes) -> tuple[bytes, bool]:
         """What these bytes of the network say, and whether more of them are needed for it."""
         try:
             opened = tls.open(data)
         except TlsError as error:
-            raise self._lose(error) from None
+            raise self._lose(error) from error
         return opened, not opened and not tls.has_ended
 
     def _lose(self, reason: object) -> Exception:
