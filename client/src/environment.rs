@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 
 use crate::builder::ClientBuilder;
 use crate::client::Client;
-#[cfg(doc)]
-use crate::connection::TlsFiles;
 use crate::url::{BrokerUrl, InvalidUrl};
 
 const URL: &str = "CELERIAC_URL";
@@ -58,9 +56,9 @@ impl Client {
     /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
     ///   token.
     /// - Without both, `CELERIAC_TOKEN` is the token.
-    /// - For an address that begins with `celeriacs://`, [`TlsFiles::from_env`] says which variables
-    ///   name the files of TLS. Every client reads these, whether it was begun by this function or
-    ///   not.
+    /// - For an address that begins with `celeriacs://`, `CELERIAC_CA_FILE`,
+    ///   `CELERIAC_CERTIFICATE_FILE` and `CELERIAC_KEY_FILE` name the files of TLS. Every client
+    ///   reads these, whether it was begun by this function or not.
     ///
     /// A variable that is empty counts as not set.
     ///

@@ -14,8 +14,8 @@
 //! built. No code in this crate runs a task.
 //!
 //! The feature `tls`, which is on by default, brings addresses that begin with `celeriacs://`. A
-//! program that reaches its broker on its own machine alone can leave it out, and builds without the
-//! cryptography then.
+//! program that reaches its broker on its own machine alone can leave it out, and builds without
+//! the cryptography then.
 
 mod admin;
 mod apply;

@@ -1,5 +1,5 @@
-//! The address of a broker: `celeriac://[token@]host[:port]`, or `celeriacs://` for TLS. This module
-//! parses and prints it; the connection resolves the host.
+//! The address of a broker: `celeriac://[token@]host[:port]`, or `celeriacs://` for TLS. This
+//! module parses and prints it; the connection resolves the host.
 
 use std::fmt;
 use std::str::FromStr;

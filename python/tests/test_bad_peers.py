@@ -19,6 +19,7 @@ from celeriac.errors import (
     DeadlineExceeded,
     NotABroker,
     ProtocolError,
+    TlsError,
     Unauthenticated,
     VersionMismatch,
 )
@@ -103,7 +104,6 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
 
 OTHERS: list[tuple[bytes, str]] = [
     (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "HTTP"),
-    (b"\x15\x03\x01\x00\x02\x02\x28", "TLS"),
     (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
     (b"-ERR unknown command\r\n", "Redis"),
     (b"AMQP\x00\x00\x09\x01", "AMQP"),
@@ -130,6 +130,20 @@ def test_another_program_answers(played: PlayedBroker, data: bytes, reason: str)
     played.finish()
 
 
+def test_o17_a_broker_with_tls_is_known_by_its_alert(played: PlayedBroker) -> None:
+    def script(peer: Peer) -> None:
+        peer.expect(_codec.Hello)
+        peer.send(b"\x15\x03\x03\x00\x02\x02\x32")
+        peer.wait_for_end()
+
+    played.play(script)
+    error = error_of(played.url)
+    assert isinstance(error, TlsError)
+    assert "write celeriacs:// in place of celeriac://" in str(error)
+    assert not error.retryable
+    played.finish()
+
+
 def test_a_tls_server_answers(played: PlayedBroker) -> None:
     def script(peer: Peer) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -137,7 +151,7 @@ def test_a_tls_server_answers(played: PlayedBroker) -> None:
             context.wrap_socket(peer.socket, server_side=True)
 
     played.play(script)
-    assert isinstance(error_of(played.url), (NotABroker, ConnectError))
+    assert isinstance(error_of(played.url), (TlsError, ConnectError))
     played.finish()
 
 

@@ -1,48 +1,84 @@
-//! `proto/RULES.md` names for each rule of a task the tests that show it.
+//! The pages of rules name for each rule the tests that show it.
 
 use std::collections::BTreeSet;
 
-use super::source::{Source, has_word};
+use super::source::{Source, files, has_word};
 use super::{Findings, rust_files};
 
-const RULES: &str = "proto/RULES.md";
-const SCRIPTS: &str = "broker/machine/src/";
+/// A page of rules, the folder of the tests in its second column, and how many rules it has at
+/// least.
+const PAGES: [(&str, &str, usize); 2] =
+    [("proto/RULES.md", "broker/machine/src/", 51), ("deploy/RULES.md", "broker/src/", 7)];
 
 #[test]
 fn every_rule_has_tests_and_every_test_that_is_named_exists() {
-    let document = Source::read(RULES)
-        .unwrap_or_else(|| panic!("{RULES}:1: the document is missing: write it"));
-    let (scripts, outside): (Vec<Source>, Vec<Source>) =
-        rust_files().into_iter().partition(|file| file.path.starts_with(SCRIPTS));
-    let (scripts, outside) = (tests(&scripts), tests(&outside));
-    assert!(
-        scripts.len() > 50 && outside.len() > 100,
-        "the tests are found: {} and {}",
-        scripts.len(),
-        outside.len()
-    );
-    let mut findings = Findings::default();
-    let mut rules = 0;
-    for (index, line) in document.text.lines().enumerate() {
-        let Some([rule, in_machine, from_outside]) = row(line) else { continue };
-        rules += 1;
-        let named =
-            [(in_machine, &scripts, SCRIPTS), (from_outside, &outside, "a test from outside")];
-        if named.iter().all(|(cell, ..)| names(cell).is_empty()) {
-            findings.add(RULES, index + 1, format!("\"{rule}\": write a test and name it here"));
-        }
-        for (cell, tests, place) in named {
-            for name in names(cell).into_iter().filter(|name| !tests.contains(*name)) {
-                findings.add(
-                    RULES,
-                    index + 1,
-                    format!("`{name}` is no test of {place}: name the one that shows the rule"),
-                );
+    for (page, folder, rules_min) in PAGES {
+        let document = Source::read(page)
+            .unwrap_or_else(|| panic!("{page}:1: the document is missing: write it"));
+        let (inside, outside): (Vec<Source>, Vec<Source>) =
+            rust_files().into_iter().partition(|file| file.path.starts_with(folder));
+        let (inside, mut outside) = (tests(&inside), tests(&outside));
+        outside.extend(python_tests());
+        assert!(
+            inside.len() > 30 && outside.len() > 100,
+            "the tests are found: {} and {}",
+            inside.len(),
+            outside.len()
+        );
+        let mut findings = Findings::default();
+        let mut rules = 0;
+        for (index, line) in document.text.lines().enumerate() {
+            let Some([rule, in_folder, from_outside]) = row(line) else { continue };
+            rules += 1;
+            let named =
+                [(in_folder, &inside, folder), (from_outside, &outside, "a test from outside")];
+            if named.iter().all(|(cell, ..)| names(cell).is_empty()) {
+                findings.add(page, index + 1, format!("\"{rule}\": write a test and name it here"));
+            }
+            for (cell, tests, place) in named {
+                for name in names(cell).into_iter().filter(|name| !tests.contains(*name)) {
+                    findings.add(
+                        page,
+                        index + 1,
+                        format!("`{name}` is no test of {place}: name the one that shows the rule"),
+                    );
+                }
             }
         }
+        assert!(rules >= rules_min, "the table of {page} is read: {rules} rules");
+        findings.none();
     }
-    assert!(rules > 50, "the table is read: {rules} rules");
-    findings.none();
+}
+
+#[test]
+fn every_test_with_the_number_of_a_rule_stands_beside_the_rule() {
+    let page = Source::read("deploy/RULES.md").expect("the page is there").text;
+    let mut numbered = tests(&rust_files());
+    numbered.extend(python_tests());
+    numbered.retain(|name| has_number(name));
+    assert!(numbered.len() > 40, "the tests are found: {}", numbered.len());
+    let missing: Vec<&String> =
+        numbered.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "deploy/RULES.md does not name these tests: {missing:?}");
+}
+
+/// Whether the name of a test begins with the number of a rule, as `o13_` or `test_o13_`.
+fn has_number(name: &str) -> bool {
+    let rest = name.trim_start_matches("test_").strip_prefix('o').unwrap_or_default();
+    rest.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
+}
+
+/// The tests of the Python package.
+fn python_tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files().iter().filter(|file| file.path.starts_with("python/tests/")) {
+        for line in file.text.lines() {
+            let line = line.trim_start().trim_start_matches("async ");
+            let name = line.strip_prefix("def ").and_then(|rest| rest.split('(').next());
+            found.extend(name.filter(|name| name.starts_with("test_")).map(str::to_owned));
+        }
+    }
+    found
 }
 
 /// The three cells of a row with a rule. Other lines and the head of a table have none.

@@ -158,8 +158,8 @@ impl Driver {
                     return Ok(Some(link));
                 }
                 Err(error) => {
-                    // What is wrong with TLS at the start, somebody has to put right. Later a file may
-                    // be missing only for a moment, while it is replaced.
+                    // What is wrong with TLS at the start, somebody has to put right. Later a file
+                    // may be missing only for a moment, while it is replaced.
                     let again = give_up_at.is_some_and(|at| Instant::now() + pause < at)
                         && !is_final(&error)
                         && !matches!(error, Error::Tls { .. });

@@ -14,8 +14,8 @@ pub(super) const CA_FILE: &str = "CELERIAC_CA_FILE";
 pub(super) const CERTIFICATE_FILE: &str = "CELERIAC_CERTIFICATE_FILE";
 pub(super) const KEY_FILE: &str = "CELERIAC_KEY_FILE";
 
-/// The files of a connection with TLS, all in PEM. The connection reads them anew at each attempt to
-/// connect, so new certificates count from the next reconnect on.
+/// The files of a connection with TLS, all in PEM. The connection reads them anew at each attempt
+/// to connect, so new certificates count from the next reconnect on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsFiles {

@@ -1,6 +1,6 @@
-//! The byte stream of a connection: a TCP socket, or another stream, such as one with TLS or one that
-//! a [`Connector`] opened. A socket is split into its own two halves, so that the usual case costs
-//! one branch and no more.
+//! The byte stream of a connection: a TCP socket, or another stream, such as one with TLS or one
+//! that a [`Connector`] opened. A socket is split into its own two halves, so that the usual case
+//! costs one branch and no more.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -26,8 +26,8 @@ pub struct Halves {
 type Dialling = Pin<Box<dyn Future<Output = io::Result<Halves>> + Send>>;
 
 /// Opens a byte stream to a broker in place of TCP: through a tunnel, over a socket in the file
-/// system, or over a network that exists only in a test. The connection calls it for each attempt to
-/// connect, with the address of [`super::ConnectionOptions`].
+/// system, or over a network that exists only in a test. The connection calls it for each attempt
+/// to connect, with the address of [`super::ConnectionOptions`].
 ///
 /// Like a socket, the stream must fail when the other side is gone. The connection itself notices a
 /// silent broker.

@@ -16,6 +16,7 @@ from celeriac._calls import Call
 from celeriac._dial import prepare, reason_of
 from celeriac._exchange import Exchange
 from celeriac._flow import Flow
+from celeriac._tls import Tls
 from celeriac._watching import WatchedStates
 from celeriac.errors import CeleriacError, ClientClosed, ConnectError, DeadlineExceeded
 from celeriac.url import BrokerUrl
@@ -41,6 +42,8 @@ class AsyncLink:
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
         """The socket of the transport."""
+        self._tls: Tls | None = None
+        """For the connection that is being opened."""
         self._flushing: asyncio.Handle | None = None
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -210,6 +213,9 @@ class AsyncLink:
     async def _connect(self) -> None:
         """Looks the host up, and tries each address in turn."""
         deadline = time.monotonic() + self.connect_timeout
+        if self.url.tls is not None:
+            # Reading the CAs of the system may take longer than a turn of the loop should.
+            self._tls = await self._running.run_in_executor(None, Tls.of, self.url)
         looking = self._running.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
         trouble: Exception | None = None
         addresses = []
@@ -248,7 +254,8 @@ class AsyncLink:
             transport.abort()
             return
         self._transport = transport
-        self.exchange.connected(time.monotonic())
+        tls, self._tls = self._tls, None
+        self.exchange.connected(time.monotonic(), tls)
         self._flush()
         self._running.call_later(self.connect_timeout, self._check_greeting, transport)
 

@@ -14,6 +14,7 @@ from celeriac import _codec, _values
 from celeriac._calls import READS, Call
 from celeriac._codec import Message
 from celeriac._protobuf import DecodeError, number
+from celeriac._tls import TLS_ANSWERS, Tls
 from celeriac._watches import Watches
 from celeriac._wire import FrameFault, FrameReader, other_protocol
 from celeriac.errors import (
@@ -29,6 +30,7 @@ from celeriac.errors import (
     ProtocolError,
     SessionLost,
     ShuttingDown,
+    TlsError,
     VersionMismatch,
 )
 
@@ -98,6 +100,7 @@ class Exchange:
         self.retry_at = 0.0
         """No connection should be opened before this time."""
         self._reader = FrameReader()
+        self._tls: Tls | None = None
         self._outgoing: list[bytes] = []
         # A handler of a signal may send while a request is being sent: each takes its own id.
         self._ids = itertools.count(1)
@@ -119,9 +122,10 @@ class Exchange:
 
     # What the link does
 
-    def connected(self, now: float) -> None:
-        """A socket is open: Hello goes first."""
+    def connected(self, now: float, tls: Tls | None = None) -> None:
+        """A socket is open: Hello goes first, after the handshake of TLS."""
         self._reader = FrameReader()
+        self._tls = tls
         self._outgoing = []
         self._ids = itertools.count(1)
         self._has_received = False
@@ -133,16 +137,26 @@ class Exchange:
 
     def take_outgoing(self) -> bytes:
         """The bytes that are to be written now."""
+        if self._tls is not None and not self._tls.is_open:
+            return self._tls.take_outgoing()
         if not self._outgoing:
-            return b""
+            return b"" if self._tls is None else self._tls.take_outgoing()
         data = b"".join(self._outgoing)
         self._outgoing = []
-        return data
+        if self._tls is None:
+            return data
+        try:
+            return self._tls.seal(data)
+        except TlsError as error:
+            self._lose(error)
+            return b""
 
     @property
     def has_outgoing(self) -> bool:
         """Whether `take_outgoing` gives bytes."""
-        return bool(self._outgoing)
+        if self._tls is None:
+            return bool(self._outgoing)
+        return self._tls.has_outgoing or (self._tls.is_open and bool(self._outgoing))
 
     def receive(self, data: bytes, now: float) -> None:
         """Bytes that were read; none at the end of the stream."""
@@ -151,9 +165,21 @@ class Exchange:
             self._lose(ConnectError(f"the broker closed the connection{within}"))
             return
         self._unanswered_since = math.inf
-        if not self._has_received:
+        if self._tls is not None:
+            try:
+                data = self._tls.open(data)
+            except TlsError as error:
+                self._lose(error)
+                return
+            if self._tls.has_ended and not data:
+                self._lose(ConnectError("the broker closed the connection"))
+                return
+        elif not self._has_received:
             self._has_received = True
             other = other_protocol(data)
+            if other == "TLS":
+                self._lose(TlsError(TLS_ANSWERS))
+                return
             if other:
                 self._lose(NotABroker(f"the program at this address speaks {other}"))
                 return
@@ -242,7 +268,7 @@ class Exchange:
         """Whether the next attempt would end in the same way."""
         if isinstance(reason, BrokerError):
             return reason.code in _GIVE_UP
-        return isinstance(reason, NotABroker) and not self.was_open
+        return isinstance(reason, (NotABroker, TlsError)) and not self.was_open
 
     def _pause(self, reason: CeleriacError, now: float) -> None:
         """The next attempt comes after a pause that grows, and that chance cuts, so that many

@@ -17,8 +17,15 @@ from celeriac import _codec
 from celeriac._calls import Call
 from celeriac._dial import dial
 from celeriac._exchange import Exchange
+from celeriac._tls import Tls
 from celeriac._watching import WatchedStates
-from celeriac.errors import CeleriacError, ClientClosed, ConnectError, DeadlineExceeded
+from celeriac.errors import (
+    CeleriacError,
+    ClientClosed,
+    ConnectError,
+    DeadlineExceeded,
+    TlsError,
+)
 from celeriac.url import BrokerUrl
 
 _READ_BYTES = 64 * 1024
@@ -351,8 +358,9 @@ class Link:
             return
         until = min(deadline, now + self.connect_timeout)
         try:
+            tls = Tls.of(self.url)
             opened = dial(self.url, until)
-        except ConnectError as error:
+        except (ConnectError, TlsError) as error:
             with self._lock:
                 exchange.disconnected(error, time.monotonic())
                 if not exchange.was_open:
@@ -365,13 +373,15 @@ class Link:
             self._writer = opened.dup()
             self._unwritten = b""
             self._used_at = time.monotonic()
-            exchange.connected(self._used_at)
+            exchange.connected(self._used_at, tls)
             # This comes last: after an exception in between, the next call connects anew.
             self._socket = opened
         self._write(until)
         while self._socket is opened and not exchange.is_open:
             if time.monotonic() < until:
                 self._read(opened, until)
+                # The handshake of TLS goes to and fro.
+                self._write(until)
                 continue
             message = f"the program at {self.url.shown} does not answer as a broker does"
             with self._lock:

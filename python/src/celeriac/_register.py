@@ -13,13 +13,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-SCHEMES = ("celeriac", "celeriacs")
-"""The second one is known so that it is refused with the reason."""
-
 TRANSPORT = "celeriac.celery.transport:Transport"
 
 SCHEMES = ("celeriac", "celeriacs")
-"""The second one asks for TLS. The transport says that there is none."""
+"""The second one is for a broker with TLS."""
 
 serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
     json.dumps,

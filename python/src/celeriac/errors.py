@@ -51,6 +51,11 @@ class NotABroker(CeleriacError, ConnectionError):
     """The program that answers at the address does not speak the protocol of Celeriac."""
 
 
+class TlsError(CeleriacError, ConnectionError):
+    """There is no connection with TLS: a file cannot be used, one of the two sides does not accept
+    the certificate of the other one, or one of them does not speak TLS. The message says which."""
+
+
 class Interrupted(CeleriacError, ConnectionError):
     """The connection broke before the answer to a request that must not be sent twice.
 

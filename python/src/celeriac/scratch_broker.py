@@ -47,7 +47,8 @@ class ScratchBroker:
     @property
     def url(self) -> str:
         """The address of the broker."""
-        return f"celeriac://127.0.0.1:{self.port}"
+        scheme = "celeriacs" if "--tls-certificate" in self.options else "celeriac"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int | None:

@@ -1,11 +1,12 @@
-"""The address of a broker: `celeriac://:token@host:port`, from a text or from the environment."""
+"""The address of a broker: `celeriac://:token@host:port`, or `celeriacs://` for TLS, from a text or
+from the environment."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
 from celeriac.errors import InvalidUrl
@@ -13,15 +14,28 @@ from celeriac.errors import InvalidUrl
 DEFAULT_PORT = 23537
 DEFAULT_URL = f"celeriac://127.0.0.1:{DEFAULT_PORT}"
 SCHEME = "celeriac://"
-NO_TLS = (
-    "the broker speaks no TLS, which celeriacs:// or an option for ssl asks for; "
-    "write celeriac:// and lead the connection through a tunnel"
-)
+SCHEME_WITH_TLS = "celeriacs://"
 
 _TOKEN_FILE_BYTES_MAX = 64 * 1024
 """More than the longest token. The bound ends the reading of a device in place of the file."""
 _TOKEN_BYTES_MAX = 1024
 _VISIBLE = re.compile(r"[!-~]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files of a connection with TLS, in PEM. They are read anew for each connection.
+
+    In place of what is empty, the environment counts: `CELERIAC_CA_FILE`, or else the CAs that the
+    system trusts, and `CELERIAC_CERTIFICATE_FILE` with `CELERIAC_KEY_FILE`.
+    """
+
+    ca: str = ""
+    """The CAs whose brokers this client trusts."""
+    certificate: str = ""
+    """The certificate that the client shows to a broker that asks for one."""
+    key: str = ""
+    """The private key of that certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,8 @@ class BrokerUrl:
     host: str
     port: int = DEFAULT_PORT
     token: str = field(default="", repr=False)
+    tls: TlsFiles | None = None
+    """The files of TLS; None for a connection without TLS."""
 
     @staticmethod
     def parse(text: str) -> BrokerUrl:
@@ -47,15 +63,14 @@ class BrokerUrl:
         if not isinstance(text, str):
             raise InvalidUrl(f"the address of the broker is a {type(text).__name__}, not a text")
         text = text.strip()
-        if text.startswith("celeriacs://"):
-            raise InvalidUrl(NO_TLS)
-        if not text.startswith(SCHEME):
+        tls = TlsFiles() if text.startswith(SCHEME_WITH_TLS) else None
+        if tls is None and not text.startswith(SCHEME):
             raise InvalidUrl(
-                "the address of the broker must begin with celeriac://, "
+                "the address of the broker must begin with celeriac://, or celeriacs:// for TLS, "
                 f"as in celeriac://:token@localhost:{DEFAULT_PORT}"
             )
         # The last `@` ends the token: a token may contain one, a host may not.
-        token, _, place = text[len(SCHEME) :].rpartition("@")
+        token, _, place = text.partition("://")[2].rpartition("@")
         place, slash, rest = _split_first(place, "/?#")
         if rest or slash not in ("", "/"):
             raise InvalidUrl(
@@ -63,7 +78,7 @@ class BrokerUrl:
                 "token is written before an @, as in celeriac://:token@localhost"
             )
         host, port = _host_and_port(place)
-        return BrokerUrl(host, port, _decoded(token.removeprefix(":")))
+        return BrokerUrl(host, port, _decoded(token.removeprefix(":")), tls)
 
     @property
     def address(self) -> str:
@@ -85,7 +100,8 @@ class BrokerUrl:
         return self.address if is_host else f"***:{self.port}"
 
     def __str__(self) -> str:
-        return f"{SCHEME}{'***@' if self.token else ''}{self.shown}"
+        scheme = SCHEME if self.tls is None else SCHEME_WITH_TLS
+        return f"{scheme}{'***@' if self.token else ''}{self.shown}"
 
     def __repr__(self) -> str:
         return f"BrokerUrl({str(self)!r})"
@@ -108,7 +124,7 @@ def broker_url(
         return text
     variables = os.environ if environment is None else environment
     if text is None:
-        address = _variable(variables, "CELERIAC_URL") or DEFAULT_URL
+        address = environment_variable(variables, "CELERIAC_URL") or DEFAULT_URL
         try:
             url = BrokerUrl.parse(address)
         except InvalidUrl as error:
@@ -117,14 +133,14 @@ def broker_url(
         url = BrokerUrl.parse(text)
     if url.token:
         return url
-    path = _variable(variables, "CELERIAC_TOKEN_FILE")
+    path = environment_variable(variables, "CELERIAC_TOKEN_FILE")
     if path:
-        return BrokerUrl(url.host, url.port, _token_in(path))
-    token = _visible("CELERIAC_TOKEN", _variable(variables, "CELERIAC_TOKEN"))
-    return BrokerUrl(url.host, url.port, token)
+        return replace(url, token=_token_in(path))
+    token = _visible("CELERIAC_TOKEN", environment_variable(variables, "CELERIAC_TOKEN"))
+    return replace(url, token=token)
 
 
-def _variable(variables: Mapping[str, str], name: str) -> str:
+def environment_variable(variables: Mapping[str, str], name: str) -> str:
     """A variable of the environment, or an empty text. Python keeps bytes that are not UTF-8 as
     halves of surrogate pairs, which no output takes."""
     value = variables.get(name, "")

@@ -12,7 +12,8 @@ from kombu.common import Broadcast
 import celeriac._register  # noqa: F401 - the tests run without installing the package.
 from celery import Celery
 
-BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
+for scheme in ("celeriac", "celeriacs"):
+    BACKEND_ALIASES[scheme] = "celeriac.celery.backend:CeleriacBackend"
 URL = os.environ.get("CELERIAC_TEST_URL", "celeriac://127.0.0.1:1")
 app = Celery("subject", broker=URL, backend=URL)
 app.conf.broker_connection_retry_on_startup = True

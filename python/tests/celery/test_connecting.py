@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 
 import pytest
@@ -14,8 +15,10 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 import celeriac._register  # noqa: F401 - the tests run without installing the package.
+from celeriac.celery.places import address_of, files_of
 from celeriac.errors import InvalidUrl
 from celeriac.scratch_broker import ScratchBroker
+from celeriac.url import TlsFiles
 from celery import Celery
 
 TOKEN = "s3cret-token"
@@ -75,19 +78,46 @@ def test_without_a_broker_commands_are_operational_errors():
             command()
 
 
-def test_who_asks_for_tls_gets_an_error_and_no_open_connection():
-    for connection in (
-        Connection("celeriacs://127.0.0.1:1"),
-        Connection(NOBODY, ssl=True),
-        Connection(NOBODY, ssl={"ca_certs": "ca.pem"}),
-    ):
-        with pytest.raises(InvalidUrl, match="no TLS"):
-            connection.connect()
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"cert_reqs": ssl.CERT_NONE}, "turn the check of the broker's certificate off"),
+        ({"ssl_cert_reqs": "optional"}, "turn the check of the broker's certificate off"),
+        ({"ciphers": "ALL"}, "only ca_certs, certfile, keyfile and cert_reqs have an effect"),
+    ],
+)
+def test_o17_options_of_tls_without_an_effect_or_a_check_are_refused(options, reason):
+    with pytest.raises(InvalidUrl, match=reason):
+        Connection(NOBODY, ssl=options).connect()
     # kombu has one pool of connections for each address, whether with TLS or without.
-    app = Celery("addresses", broker="celeriac://127.0.0.1:2")
-    app.conf.broker_use_ssl = True
-    with pytest.raises(InvalidUrl, match="no TLS"):
+    app = Celery("addresses", broker=f"celeriac://127.0.0.1:{2 + len(reason) + len(options)}")
+    app.conf.broker_use_ssl = options
+    with pytest.raises(InvalidUrl, match=reason):
         app.send_task("nobody.knows")
+
+
+def test_o17_the_options_of_celery_name_the_files_of_tls():
+    cert = {"certfile": "c.pem", "keyfile": "k.pem"}
+    assert files_of(None) is None
+    assert files_of(False) is None
+    assert files_of(True) == TlsFiles()
+    assert files_of({"ca_certs": "ca.pem", **cert}) == TlsFiles("ca.pem", "c.pem", "k.pem")
+    redis = {f"ssl_{name}": value for name, value in cert.items()}
+    assert files_of({**redis, "ssl_cert_reqs": "required"}) == TlsFiles("", "c.pem", "k.pem")
+    connection = Connection("celeriac://:s3cret@broker.example", ssl={"ca_certs": "ca.pem"})
+    assert connection.as_uri() == "celeriacs://:**@broker.example:23537//"
+    assert Connection("celeriacs://broker.example").as_uri() == "celeriacs://broker.example:23537//"
+
+
+def test_o17_an_address_of_the_environment_keeps_its_tls(monkeypatch):
+    monkeypatch.setenv("CELERIAC_URL", "celeriacs://:s3cret@elsewhere.example:7")
+    connection = Connection("celeriac://")
+    assert connection.as_uri() == "celeriacs://:**@elsewhere.example:7//"
+    assert connection.clone().as_uri() == "celeriacs://:**@elsewhere.example:7//"
+    # The scheme asks for it, whatever the environment says.
+    monkeypatch.setenv("CELERIAC_URL", "celeriac://elsewhere.example")
+    assert address_of("celeriacs://").tls == TlsFiles()
+    assert address_of("celeriac://").tls is None
 
 
 def test_the_number_of_a_database_is_refused():

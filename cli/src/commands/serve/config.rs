@@ -2,8 +2,8 @@
 //! checked value.
 //!
 //! The broker's `config.rs` has the bounds of the broker's settings. This file has the names under
-//! which a setting can be given, and the few settings of the process around the broker: the addresses
-//! and the log. If you add a setting, add it to `deploy/README.md` too.
+//! which a setting can be given, and the few settings of the process around the broker: the
+//! addresses and the log. If you add a setting, add it to `deploy/README.md` too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from celery._state import get_current_task
@@ -21,7 +22,7 @@ from celeriac.celery.ending import ending
 from celeriac.celery.envelope import HOOKED
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
-from celeriac.celery.places import address_of
+from celeriac.celery.places import address_of, files_of
 from celeriac.celery.session import sessions
 from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
@@ -62,6 +63,10 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         self.thread_safe = True
         self._url = str(url or "")
         self._broker: BrokerUrl = address_of(self._url)
+        if self._broker.tls is not None and app is not None:
+            # The same broker, so the same files.
+            files = files_of(app.conf.broker_use_ssl) or self._broker.tls
+            self._broker = replace(self._broker, tls=files)
         self._held = _Held()
         self._acknowledged = _Acknowledged()
         self.client = Client(self._broker)

@@ -13,9 +13,10 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from celeriac import _codec as wire
-from celeriac._dial import dial
+from celeriac._dial import dial, reason_of
 from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
+from celeriac._tls import TLS_ANSWERS, Tls, shake_hands
 from celeriac._wire import FrameFault, FrameReader, other_protocol
 from celeriac.celery.ending import SLICE_SECONDS, ending
 from celeriac.celery.faults import (
@@ -26,7 +27,7 @@ from celeriac.celery.faults import (
     lost,
     too_large,
 )
-from celeriac.errors import BrokerError, ConnectError, NotABroker
+from celeriac.errors import BrokerError, ConnectError, NotABroker, TlsError
 from celeriac.url import BrokerUrl
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -67,10 +68,14 @@ class Line:
         seconds = ending.seconds(seconds)
         begun_at = monotonic()
         try:
+            self._tls = Tls.of(url)
             self.sock = dial(url, begun_at + seconds)
-        except ConnectError as error:
-            ending.note_silence(begun_at)
+        except (ConnectError, TlsError) as error:
+            if isinstance(error, ConnectError):
+                ending.note_silence(begun_at)
             raise NoConnection(str(error)) from None
+        if self._tls is not None:
+            self._shake_hands(self._tls, url, begun_at + seconds)
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
         self._writer.settimeout(0)
@@ -89,8 +94,11 @@ class Line:
         except BrokerError as error:
             self.drop()
             raise connect_error(error) from error
-        except BaseException:
+        except BaseException as error:
             self.drop()
+            if isinstance(error.__cause__, TlsError):
+                # The broker refuses a certificate after this side's part of the handshake.
+                raise self._no_connection(url, error.__cause__) from None
             raise
         self.limits = self.welcome.limits or wire.Limits()
         self._reader.limit = self.limits.frame_bytes_max
@@ -180,16 +188,22 @@ class Line:
             return False
         except OSError as error:
             raise self._lose(error) from error
-        if not data:
-            raise self._lose("the broker closed it")
         self.has_more = len(data) == _READ_BYTES
         self._used_at = monotonic()
+        if self._tls is not None and data:
+            data, is_partial = self._opened(self._tls, data)
+            if is_partial:
+                return True
+        if not data:
+            raise self._lose("the broker closed it")
         try:
             for frame in self._reader.feed(data):
                 self._take(wire.ServerFrame.decode(frame))
         except (FrameFault, wire.DecodeError) as fault:
             self.drop()
             name = other_protocol(data)
+            if name == "TLS":
+                raise TlsError(TLS_ANSWERS) from fault
             raise NotABroker(f"it speaks {name}" if name else str(fault)) from fault
         return True
 
@@ -259,7 +273,7 @@ class Line:
         data = len(frame).to_bytes(4, "big") + frame
         try:
             with self._lock:
-                self._send_all(data)
+                self._send_all(data if self._tls is None else self._tls.seal(data))
         except OSError as error:
             raise self._lose(error) from error
         except BaseException:
@@ -282,6 +296,29 @@ class Line:
                 raise
             finally:
                 self._writer.settimeout(0)
+
+    def _shake_hands(self, tls: Tls, url: BrokerUrl, deadline: float) -> None:
+        try:
+            shake_hands(tls, self.sock, deadline)
+        except (OSError, TlsError) as error:
+            self.sock.close()
+            raise self._no_connection(url, error) from None
+        except BaseException:
+            self.sock.close()
+            raise
+
+    @staticmethod
+    def _no_connection(url: BrokerUrl, error: Exception) -> NoConnection:
+        why = str(error) if isinstance(error, TlsError) else reason_of(error)
+        return NoConnection(f"no connection to a broker at {url.shown}: {why}")
+
+    def _opened(self, tls: Tls, data: bytes) -> tuple[bytes, bool]:
+        """What these bytes of the network say, and whether more of them are needed for it."""
+        try:
+            opened = tls.open(data)
+        except TlsError as error:
+            raise self._lose(error) from error
+        return opened, not opened and not tls.has_ended
 
     def _lose(self, reason: object) -> Exception:
         self.drop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,10 +19,9 @@ from celeriac.celery.faults import (
     RECOVERABLE_CHANNEL_ERRORS,
     WorkerEnds,
 )
-from celeriac.celery.places import address_of
+from celeriac.celery.places import address_of, files_of
 from celeriac.celery.routes import bindings_of
-from celeriac.errors import InvalidUrl
-from celeriac.url import DEFAULT_PORT, NO_TLS, BrokerUrl, broker_url
+from celeriac.url import DEFAULT_PORT, BrokerUrl, TlsFiles, broker_url
 
 _CONNECT_SECONDS = 10.0
 
@@ -70,6 +70,9 @@ class Transport(base.Transport):
         # From here on the token is a password to kombu, which shows no passwords.
         client.hostname, client.port = url.host, url.port
         client.userid, client.password = None, url.token or None
+        if url.tls is not None and not client.ssl:
+            # The address came from the environment, and kombu keeps a part of it only.
+            client.ssl = True
         # kombu takes addresses apart, for it asks the class whether that may do so. It leaves it to
         # this object to show them: an address without a host is that of the environment.
         self.can_parse_url = True
@@ -78,7 +81,8 @@ class Transport(base.Transport):
         """The address, whose token is masked."""
         url = url_of(self.client)
         token = quote(url.token, safe="") if include_password else mask
-        return f"celeriac://{f':{token}@' if url.token else ''}{url.address}//"
+        scheme = "celeriac" if url.tls is None else "celeriacs"
+        return f"{scheme}://{f':{token}@' if url.token else ''}{url.address}//"
 
     def driver_version(self) -> str:
         """The version of this package."""
@@ -138,11 +142,15 @@ class Transport(base.Transport):
 def url_of(client: Any) -> BrokerUrl:
     """The address of the broker. The token stands in the place of the password, or of the user.
     kombu has taken the address apart. Raises `InvalidUrl`."""
-    if client.ssl:
-        # Without this error the token would go over the network as it is.
-        raise InvalidUrl(NO_TLS)
+    url, files = _url_of(client), files_of(client.ssl)
+    if files is None and client.transport_cls == "celeriacs":
+        files = url.tls or TlsFiles()
+    return url if files is None else replace(url, tls=files)
+
+
+def _url_of(client: Any) -> BrokerUrl:
     host, path = client.hostname or "", (client.virtual_host or "").strip("/")
-    if client.transport_cls == "celeriacs" or path:
+    if path:
         return address_of(f"{client.transport_cls}://{host or 'localhost'}/{path}")
     if not (host or client.port or client.userid or client.password):
         return address_of("")

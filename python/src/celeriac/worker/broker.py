@@ -150,7 +150,7 @@ class Broker:
         self.limits = welcome.limits or wire.Limits()
         resumed = welcome.resumed and welcome.session_id == self._session_id
         self._session_id = welcome.session_id
-        self._channel = Channel(outcome.socket, outcome.reader)
+        self._channel = Channel(outcome.socket, outcome.reader, outcome.tls)
         now = monotonic()
         self._connected_at = self._received_at = now
         self._heartbeat_at = now + welcome.heartbeat_ms / 1000

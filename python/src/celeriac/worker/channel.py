@@ -10,7 +10,9 @@ import selectors
 import socket
 from collections import deque
 
+from celeriac._tls import Tls
 from celeriac._wire import FrameFault, FrameReader
+from celeriac.errors import TlsError
 
 _READ_BYTES = 256 * 1024
 
@@ -25,9 +27,10 @@ class ChannelClosed(Exception):
 class Channel:
     """One socket with frames in both directions."""
 
-    def __init__(self, sock: socket.socket, reader: FrameReader) -> None:
+    def __init__(self, sock: socket.socket, reader: FrameReader, tls: Tls | None = None) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self._tls = tls
         self._reader = reader
         self._outgoing: deque[bytes | memoryview] = deque()
 
@@ -46,8 +49,11 @@ class Channel:
         """Sends one frame, now or as soon as the system takes it."""
         size = sum(map(len, parts))
         was_empty = not self._outgoing
-        self._outgoing.append(size.to_bytes(4, "big") + parts[0])
-        self._outgoing.extend(parts[1:])
+        if self._tls is not None:
+            self._outgoing.append(self._sealed(b"".join((size.to_bytes(4, "big"), *parts))))
+        else:
+            self._outgoing.append(size.to_bytes(4, "big") + parts[0])
+            self._outgoing.extend(parts[1:])
         if was_empty:
             self.flush()
 
@@ -83,9 +89,29 @@ class Channel:
         if not received:
             raise ChannelClosed("the other side closed the connection")
         try:
+            if self._tls is not None:
+                received = self._opened(self._tls, received)
             return list(self._reader.feed(received))
         except FrameFault as fault:
             raise ChannelClosed(str(fault)) from None
+
+    def _sealed(self, data: bytes) -> bytes:
+        assert self._tls is not None
+        try:
+            return self._tls.seal(data)
+        except TlsError as error:
+            raise ChannelClosed(str(error)) from None
+
+    def _opened(self, tls: Tls, received: bytes) -> bytes:
+        try:
+            data = tls.open(received)
+        except TlsError as error:
+            raise ChannelClosed(str(error)) from None
+        if tls.has_outgoing:
+            self._outgoing.append(tls.take_outgoing())
+        if tls.has_ended and not data:
+            raise ChannelClosed("the other side closed the connection")
+        return data
 
     def close(self) -> None:
         """Closes the socket. What was not written is dropped."""

@@ -12,8 +12,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from celeriac import _codec as wire
+from celeriac._tls import TLS_ANSWERS, Tls, shake_hands
 from celeriac._wire import FrameFault, FrameReader, other_protocol
-from celeriac.errors import BrokerError, CeleriacError, NotABroker, VersionMismatch
+from celeriac.errors import BrokerError, CeleriacError, NotABroker, TlsError, VersionMismatch
 from celeriac.url import BrokerUrl
 
 log = logging.getLogger("celeriac.worker")
@@ -47,6 +48,7 @@ class Connected(NamedTuple):
     reader: FrameReader
     frames: list[bytes]
     """Frames that came right after the welcome."""
+    tls: Tls | None
 
 
 class Connector:
@@ -60,6 +62,7 @@ class Connector:
         self._done = done
         self._stopped = threading.Event()
         self._pause = PAUSE_FIRST
+        self._has_connected = False
 
     def start(self, hello: wire.Hello, *, has_lived: bool) -> None:
         """Begins to try: at once, and with short pauses, when the last connection has lived for
@@ -88,9 +91,17 @@ class Connector:
                     self._done(error)
                     return
                 why = str(error)
+            except TlsError as error:
+                # At the start somebody has to put it right. Later a file may be missing only for a
+                # moment, while it is replaced.
+                if not self._has_connected:
+                    self._done(error)
+                    return
+                why = str(error)
             except (OSError, CeleriacError) as error:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             else:
+                self._has_connected = True
                 self._done(connected)
                 return
             if monotonic() - warned_at >= WARNING_INTERVAL:
@@ -107,13 +118,18 @@ class Connector:
 
 def connect(url: BrokerUrl, hello: wire.Hello) -> Connected:
     """Opens one connection, and says Hello. Raises what kept it from that."""
+    tls = Tls.of(url)
     sock = socket.create_connection((url.host, url.port), timeout=TRY_TIMEOUT)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         frame = wire.ClientFrame(request_id=1, body=hello).encode()
-        sock.sendall(len(frame).to_bytes(4, "big") + frame)
+        data = len(frame).to_bytes(4, "big") + frame
+        if tls is not None:
+            shake_hands(tls, sock, monotonic() + TRY_TIMEOUT)
+            data = tls.seal(data)
+        sock.sendall(data)
         reader = FrameReader()
-        frames = _first_frames(sock, reader)
+        frames = _first_frames(sock, reader, tls)
         try:
             answer = wire.ServerFrame.decode(frames[0]).body
         except wire.DecodeError as error:
@@ -129,10 +145,10 @@ def connect(url: BrokerUrl, hello: wire.Hello) -> Connected:
         raise
     if answer.limits is not None:
         reader.limit = answer.limits.frame_bytes_max
-    return Connected(sock, answer, reader, frames[1:])
+    return Connected(sock, answer, reader, frames[1:], tls)
 
 
-def _first_frames(sock: socket.socket, reader: FrameReader) -> list[bytes]:
+def _first_frames(sock: socket.socket, reader: FrameReader, tls: Tls | None) -> list[bytes]:
     until = monotonic() + TRY_TIMEOUT
     first = b""
     while True:
@@ -140,11 +156,15 @@ def _first_frames(sock: socket.socket, reader: FrameReader) -> list[bytes]:
         received = sock.recv(64 * 1024)
         if not received:
             raise ConnectionError("the program there closed the connection")
+        if tls is not None:
+            received = tls.open(received)
         first = first or received
         try:
             frames = list(reader.feed(received))
         except FrameFault as fault:
             other = other_protocol(first)
+            if other == "TLS":
+                raise TlsError(TLS_ANSWERS) from None
             raise NotABroker(f"it speaks {other}" if other else str(fault)) from None
         if frames:
             return frames
