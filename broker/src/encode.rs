@@ -1,6 +1,7 @@
 //! From domain to wire: one message becomes one frame. The completer has made sure that the frame
-//! is not too large. The committer encodes each message as soon as it is complete: so a message that
-//! waits for its client takes the bytes of its frame, and keeps no chunk of the store in memory.
+//! is not too large. The committer encodes each message as soon as it is complete: so a message
+//! that waits for its client takes the bytes of its frame, and keeps no chunk of the store in
+//! memory.
 
 mod listings;
 mod mail;

@@ -1,6 +1,6 @@
 //! The committer: appends a batch's records, completes its messages from the records, encodes them,
-//! commits, and only then sends the frames. The caller decides when: the store's thread as fast as it can, the
-//! simulation at moments that it chooses.
+//! commits, and only then sends the frames. The caller decides when: the store's thread as fast as
+//! it can, the simulation at moments that it chooses.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Micro-benchmarks of the parts of the broker: decoding, machine, store with encoding: `cargo bench
-//! -p celeriac-bench`. Each time is for a frame with a hundred tasks; divide it by a hundred for one
-//! task. `celeriac-bench` measures a whole broker from outside.
+//! Micro-benchmarks of the parts of the broker (decoding, machine, store with encoding):
+//! `cargo bench -p celeriac-bench`. Each time is for a frame with a hundred tasks; divide it by a
+//! hundred for one task. `celeriac-bench` measures a whole broker from outside.
 
 use std::cell::RefCell;
 
