@@ -19,9 +19,6 @@ use super::connections::{Connections, Held, Room};
 use crate::outgoing::{Outgoing, Shown, TaskView};
 use crate::{encode, size};
 
-/// Room for a frame that may be longer is made at once.
-const LONG_BYTES: usize = 64 * 1024;
-
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitConfig {
     /// The longest frame that a client accepts.
@@ -281,11 +278,7 @@ impl Committer {
     ) -> bool {
         let Self { connections, config, .. } = self;
         let bytes_max = size::FRAME + measured.bytes;
-        let held = connections.hold(connection, |buffer| {
-            // A long frame must not be moved from buffer to buffer while it grows.
-            if bytes_max > LONG_BYTES {
-                buffer.reserve(bytes_max);
-            }
+        let held = connections.hold(connection, bytes_max, |buffer| {
             encode::append(measured.message, &config.limits, buffer)
         });
         if held == Held::First {

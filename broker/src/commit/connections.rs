@@ -36,6 +36,9 @@ const PATIENCE_BYTES: u64 = 64 * MIB as u64;
 /// Each time this many bytes were promised, the broker checks which connections have taken bytes.
 const LOOK_BYTES: u64 = 16 * MIB as u64;
 
+/// Frames share a buffer of up to this size. A longer frame has a buffer of its own.
+const TOGETHER_BYTES: usize = 64 * 1024;
+
 const MIB: usize = 1024 * 1024;
 
 /// All open connections.
@@ -55,7 +58,7 @@ pub(super) struct Connections {
 struct Peer {
     queue: SendQueue,
     /// The frames that go into the queue once the batch is durable.
-    held: Option<Frames>,
+    held: Vec<Frames>,
     kept: Kept,
     /// The connection's count of writes when the broker last saw it take bytes.
     writes: usize,
@@ -86,7 +89,7 @@ pub(super) struct Room {
 impl Connections {
     pub(super) fn add(&mut self, opened: Vec<(ConnectionKey, SendQueue)>) {
         let kept = || Kept::new(self.kept.clone());
-        let peer = |queue| Peer { queue, held: None, kept: kept(), writes: 0, since: None };
+        let peer = |queue| Peer { queue, held: Vec::new(), kept: kept(), writes: 0, since: None };
         self.all.extend(opened.into_iter().map(|(key, queue)| (key, peer(queue))));
     }
 
@@ -111,22 +114,34 @@ impl Connections {
         self.all.get_mut(&connection).map(|peer| &mut peer.kept)
     }
 
-    /// Lets `append` add a frame to those that are held until the batch is durable. It returns the
-    /// request that the frame answers; 0 if it answers none.
+    /// Lets `append` add a frame of at most so many bytes to those that are held until the batch is
+    /// durable. It returns the request that the frame answers; 0 if it answers none.
     pub(super) fn hold(
         &mut self,
         connection: ConnectionKey,
+        bytes_max: usize,
         append: impl FnOnce(&mut BytesMut) -> RequestId,
     ) -> Held {
         let Some(peer) = self.all.get_mut(&connection) else { return Held::Closed };
         if peer.queue.gauge().waiting() == 0 {
             peer.since = None;
         }
-        let is_first = peer.held.is_none();
-        let frames = peer.held.get_or_insert_with(|| peer.queue.begin(&self.waiting));
+        let is_first = peer.held.is_empty();
+        let has_room = |frames: &Frames| frames.bytes.len() + bytes_max <= TOGETHER_BYTES;
+        if !peer.held.last().is_some_and(has_room) {
+            peer.held.push(peer.queue.begin(&self.waiting));
+        }
+        let frames = peer.held.last_mut().expect("one was pushed if there was none");
         let before = frames.bytes.capacity();
-        frames.add(append);
-        self.promised += (frames.bytes.capacity() - before) as u64;
+        frames.add(|buffer| {
+            // A long frame is not moved from buffer to buffer while it grows, and its buffer grows
+            // to no more than it may need.
+            if bytes_max > TOGETHER_BYTES {
+                *buffer = BytesMut::with_capacity(bytes_max);
+            }
+            append(buffer)
+        });
+        self.promised += frames.bytes.capacity().saturating_sub(before) as u64;
         if self.waiting.bytes() >= TIGHT_BYTES {
             self.make_room();
             if !self.all.contains_key(&connection) {
@@ -140,11 +155,11 @@ impl Connections {
     /// closed.
     pub(super) fn send(&mut self, connection: ConnectionKey) -> bool {
         let Some(peer) = self.all.get_mut(&connection) else { return false };
-        let Some(frames) = peer.held.take() else { return true };
         if peer.since.is_none() {
             (peer.writes, peer.since) = (peer.queue.gauge().writes(), Some(self.promised));
         }
-        if !peer.queue.put(frames) {
+        let held = std::mem::take(&mut peer.held);
+        if !held.into_iter().all(|frames| peer.queue.put(frames)) {
             self.close(connection);
         }
         true
@@ -246,10 +261,29 @@ mod tests {
 
     /// Holds one part more. Memory that nobody writes to costs nothing.
     fn hold(connections: &mut Connections, connection: ConnectionKey) -> Held {
-        connections.hold(connection, |buffer| {
-            *buffer = BytesMut::with_capacity(buffer.capacity() + PART);
-            1
-        })
+        connections.hold(connection, PART, |_| 1)
+    }
+
+    #[test]
+    fn short_frames_share_a_buffer_and_a_long_one_takes_no_more_than_it_may_need() {
+        let (mut connections, ends) = connections(1);
+        let mut add = |bytes: usize| {
+            let append = |buffer: &mut BytesMut| {
+                buffer.extend_from_slice(&vec![7; bytes]);
+                1
+            };
+            assert_ne!(connections.hold(0, bytes, append), Held::Closed);
+        };
+        for bytes in [10, 20, TOGETHER_BYTES, PART + 1, 30, 40] {
+            add(bytes);
+        }
+        assert_eq!(ends[0].0.gauge.waiting(), connections.held());
+        assert!(connections.held() < PART + 3 * TOGETHER_BYTES);
+        assert!(connections.send(0));
+        let (_, mut frames) = ends.into_iter().next().expect("there is one connection");
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| frames.try_recv().ok()).map(|sent| sent.bytes.len()).collect();
+        assert_eq!(sizes, [30, TOGETHER_BYTES, PART + 1, 70]);
     }
 
     #[test]
