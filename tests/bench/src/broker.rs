@@ -5,8 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use celeriac_tests::authority::{Authority, Wish, write};
 use celeriac_tests::{BrokerProcess, Setup};
+use tempfile::TempDir;
 
+use crate::crates::Target;
 use crate::table::Table;
 
 /// Which broker to measure.
@@ -20,9 +23,44 @@ pub(crate) struct Choice {
     /// measured too.
     #[arg(long, conflicts_with = "url")]
     data: Option<PathBuf>,
+    /// The broker that is started speaks TLS, with the crates alone.
+    #[arg(long, conflicts_with = "url")]
+    tls: bool,
+}
+
+/// A CA, and a certificate for the broker under measurement. Dropping it removes the files.
+#[derive(Debug)]
+pub(crate) struct Certificates(TempDir);
+
+impl Certificates {
+    pub(crate) fn new() -> Result<Self> {
+        let folder = tempfile::tempdir().context("a temporary folder")?;
+        let ca = Authority::new("the bench");
+        write(&folder.path().join("ca.pem"), &ca.pem());
+        let names = ["localhost", "127.0.0.1", "127.0.0.2"];
+        ca.sign(&Wish::server(&names)).write(folder.path(), "broker");
+        Ok(Self(folder))
+    }
+
+    /// The setup of a broker that shows the certificate.
+    pub(crate) fn of(&self, setup: Setup) -> Setup {
+        let file = |name| self.0.path().join(name);
+        setup
+            .set(format!("tls_certificate = {:?}", file("broker.pem")))
+            .set(format!("tls_key = {:?}", file("broker.key")))
+    }
+
+    /// The broker for the crates.
+    pub(crate) fn target(&self, address: SocketAddr) -> Target {
+        Target { url: format!("celeriacs://{address}"), ca: Some(self.0.path().join("ca.pem")) }
+    }
 }
 
 impl Choice {
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls
+    }
+
     /// A folder on the same disk as the broker's data folder.
     pub(crate) fn disk(&self) -> PathBuf {
         let folder = self.data.as_deref().filter(|folder| folder.is_dir());
@@ -33,7 +71,7 @@ impl Choice {
 /// The broker to drive.
 #[derive(Debug)]
 pub(crate) enum Broker {
-    Ours(Box<BrokerProcess>),
+    Ours(Box<BrokerProcess>, Option<Certificates>),
     Running(SocketAddr),
 }
 
@@ -46,24 +84,30 @@ impl Broker {
             return Ok(Self::Running(address.context("the host has no address")?));
         }
         let setup = choice.data.iter().fold(Setup::new(), Setup::data);
-        Ok(Self::Ours(Box::new(setup.start().await)))
+        let certificates = choice.tls.then(Certificates::new).transpose()?;
+        let setup = certificates.iter().fold(setup, |setup, certificates| certificates.of(setup));
+        Ok(Self::Ours(Box::new(setup.start().await), certificates))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::Ours(process) => process.address(),
+            Self::Ours(process, _) => process.address(),
             Self::Running(address) => *address,
         }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("celeriac://{}", self.address())
+    /// The broker for the crates.
+    pub(crate) fn target(&self) -> Target {
+        match self {
+            Self::Ours(process, Some(certificates)) => certificates.target(process.address()),
+            _ => Target { url: format!("celeriac://{}", self.address()), ca: None },
+        }
     }
 
     /// Memory, processor time and disk of our own broker process, and processor time for each of
     /// `tasks`.
     pub(crate) fn describe(&self, tasks: u64, table: &mut Table) {
-        let Self::Ours(process) = self else { return };
+        let Self::Ours(process, _) = self else { return };
         if let Some(kib) = status_kib(process.pid(), "VmHWM:") {
             table.row("broker memory, at most", kib / 1024, "MiB");
         }

@@ -59,8 +59,11 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn compare(options: Options) -> Result<ExitCode> {
-    let mut systems: Vec<Box<dyn System>> =
-        vec![Box::new(Celeriac::on_the_raw_wire()), Box::new(Celeriac::through_the_crates())];
+    let mut systems: Vec<Box<dyn System>> = vec![
+        Box::new(Celeriac::on_the_raw_wire()),
+        Box::new(Celeriac::through_the_crates()),
+        Box::new(Celeriac::through_the_crates_with_tls()),
+    ];
     systems.extend(peers::all());
     let only = Only::parse(&options.only, &systems)?;
     let plan = plan(&options, &only)?;

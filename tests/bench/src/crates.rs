@@ -1,24 +1,43 @@
 //! The same load through the crates that users have: `submit_many` of the client, and handlers of
 //! the worker. The difference of the two tables is the cost of the crates.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use celeriac_client::{Client, Submission};
-use celeriac_worker::{Context, TaskFailure, Worker};
+use celeriac_client::{Client, ClientBuilder, Submission};
+use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::load::{self, NAME, QUEUE, Quota, Shape, Submitted};
 
+/// A broker for clients and workers of the crates.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) url: String,
+    /// The CA of its certificate, when it speaks TLS.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl Target {
+    pub(crate) fn client(&self) -> ClientBuilder {
+        self.ca.iter().fold(Client::builder(&self.url), ClientBuilder::ca_file)
+    }
+
+    pub(crate) fn worker(&self) -> WorkerBuilder {
+        self.ca.iter().fold(Worker::builder(&self.url), WorkerBuilder::ca_file)
+    }
+}
+
 /// As [`load::produce`], through the client crate: `window` submits in flight on one connection.
 pub(crate) async fn produce(
-    url: String,
+    target: Target,
     producer: usize,
     shape: Shape,
     quota: Quota,
 ) -> Result<Submitted> {
-    let client = Client::connect(&url).await?;
+    let client = target.client().connect().await?;
     let payload = load::payload(shape.payload);
     let mut submitters = JoinSet::new();
     for submitter in 0..shape.window {
@@ -67,14 +86,15 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn start(url: &str, shape: &Shape) -> Self {
+    pub(crate) fn start(target: &Target, shape: &Shape) -> Self {
         let (count, counts) = tokio::sync::mpsc::unbounded_channel();
         let result = "r".repeat(shape.result.saturating_sub(2));
         let (mut stops, mut running) = (Vec::new(), Vec::new());
         for _ in 0..shape.workers {
             let (stop, stopped) = oneshot::channel::<()>();
             let (count, result) = (count.clone(), result.clone());
-            let worker = Worker::builder(url)
+            let worker = target
+                .worker()
                 .queues([QUEUE])
                 .concurrency(CONCURRENCY.min(shape.credit))
                 .credit(shape.credit)

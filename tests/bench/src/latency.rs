@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use celeriac_client::Client;
-use celeriac_worker::{Worker, task};
+use celeriac_worker::task;
 use tokio::sync::oneshot;
 
 use crate::broker::{Broker, Choice};
+use crate::crates::Target;
 use crate::table::Table;
 
 /// Long enough for a machine that is busy with something else.
@@ -35,8 +36,8 @@ async fn echo(text: String) -> String {
 
 pub(crate) async fn run(options: Options) -> Result<Table> {
     let broker = Broker::start(&options.broker).await?;
-    let client = Client::connect(&broker.url()).await?;
-    let trips = round_trips(&broker.url(), &client, options.tasks).await?;
+    let client = broker.target().client().connect().await?;
+    let trips = round_trips(&broker.target(), &client, options.tasks).await?;
 
     let mut table = Table::default();
     table.row("tasks, one at a time", options.tasks, "");
@@ -55,8 +56,12 @@ pub(crate) struct RoundTrips {
 }
 
 /// So many tasks of this client, one after the other, with a worker in this process.
-pub(crate) async fn round_trips(url: &str, client: &Client, tasks: usize) -> Result<RoundTrips> {
-    let worker = Worker::builder(url).queues(["default"]).concurrency(1).register(echo).build();
+pub(crate) async fn round_trips(
+    target: &Target,
+    client: &Client,
+    tasks: usize,
+) -> Result<RoundTrips> {
+    let worker = target.worker().queues(["default"]).concurrency(1).register(echo).build();
     let (stop, stopped) = oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(async { drop(stopped.await) }));
     let text = "x".repeat(200);

@@ -39,6 +39,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> Result<Table> {
+    let through_crates = options.crate_producer && options.crate_worker;
+    if options.broker.has_tls() && !through_crates {
+        bail!(
+            "loops on raw connections do not speak TLS: give --crate-producer --crate-worker too"
+        );
+    }
     let broker = Broker::start(&options.broker).await?;
     LocalSet::new().run_until(measure(&broker, &options)).await
 }
@@ -54,7 +60,7 @@ async fn measure(broker: &Broker, options: &Options) -> Result<Table> {
     for number in 0..shape.producers {
         if options.crate_producer {
             producers.spawn_local(crates::produce(
-                broker.url(),
+                broker.target(),
                 number,
                 shape.clone(),
                 quota.clone(),
@@ -100,7 +106,7 @@ impl Workers {
     fn start(broker: &Broker, options: &Options) -> Self {
         let shape = &options.shape;
         if options.crate_worker {
-            return Self::Crate(crates::Workers::start(&broker.url(), shape));
+            return Self::Crate(crates::Workers::start(&broker.target(), shape));
         }
         let completed = Rc::new(Cell::new(0));
         let mut running = JoinSet::new();

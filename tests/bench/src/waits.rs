@@ -12,6 +12,7 @@ use celeriac_tests::BrokerProcess;
 use tokio::task::JoinSet;
 
 use crate::broker::status_kib;
+use crate::crates::Target;
 use crate::latency::{percentiles, round_trips};
 use crate::table::Table;
 
@@ -30,8 +31,9 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options) -> Result<Table> {
     let broker = BrokerProcess::start().await;
+    let target = Target { url: broker.url(), ca: None };
     let client = Client::connect(&broker.url()).await?;
-    let alone = round_trips(&broker.url(), &client, options.tasks).await?;
+    let alone = round_trips(&target, &client, options.tasks).await?;
     let ids = submit(&client, options.waits).await?;
     let before = status_kib(broker.pid(), "VmRSS:").unwrap_or(0);
 
@@ -39,7 +41,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     let mut waits = wait(&client, &ids).await?;
     let begun = began.elapsed();
     let memory = status_kib(broker.pid(), "VmRSS:").unwrap_or(0).saturating_sub(before) * 1024;
-    let beside = round_trips(&broker.url(), &client, options.tasks).await?;
+    let beside = round_trips(&target, &client, options.tasks).await?;
 
     let dropping = Instant::now();
     waits.shutdown().await;

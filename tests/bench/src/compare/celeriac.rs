@@ -1,6 +1,6 @@
 //! Celeriac as a user starts it: the release binary with its defaults. It is driven twice: by loops
 //! on raw connections, as simple as those that drive the peers, and through the client and worker
-//! crates.
+//! crates, with and without TLS.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,6 +17,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::task::JoinSet;
 
 use super::system::{Load, Missing, Running, System, Timing, Workload};
+use crate::broker::Certificates;
 use crate::load::{self, NAME, Quota, Shape, Submitted};
 use crate::{crates, latency, listing};
 
@@ -34,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Driver {
     RawWire,
     Crates,
+    CratesWithTls,
 }
 
 /// Celeriac.
@@ -50,6 +52,10 @@ impl Celeriac {
     pub(crate) fn through_the_crates() -> Self {
         Self { driver: Driver::Crates }
     }
+
+    pub(crate) fn through_the_crates_with_tls() -> Self {
+        Self { driver: Driver::CratesWithTls }
+    }
 }
 
 impl System for Celeriac {
@@ -57,6 +63,7 @@ impl System for Celeriac {
         match self.driver {
             Driver::RawWire => "Celeriac",
             Driver::Crates => "Celeriac (crates)",
+            Driver::CratesWithTls => "Celeriac (crates, TLS)",
         }
     }
 
@@ -85,9 +92,13 @@ impl System for Celeriac {
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
         Box::pin(async {
             let setup = Setup::new().data(folder.join("data"));
+            let certificates =
+                (self.driver == Driver::CratesWithTls).then(Certificates::new).transpose()?;
+            let setup = certificates.iter().fold(setup, |setup, each| each.of(setup));
             let process =
                 setup.try_start().await.map_err(|exit| anyhow!("it did not start: {exit:?}"))?;
-            Ok(Box::new(Broker { process, driver: self.driver, loads: Cell::new(0), runs: true })
+            let (driver, loads) = (self.driver, Cell::new(0));
+            Ok(Box::new(Broker { process, certificates, driver, loads, runs: true })
                 as Box<dyn Running>)
         })
     }
@@ -96,6 +107,7 @@ impl System for Celeriac {
 /// A running broker.
 struct Broker {
     process: BrokerProcess,
+    certificates: Option<Certificates>,
     driver: Driver,
     /// The number of loads so far. Each load has ids of its own.
     loads: Cell<usize>,
@@ -104,6 +116,14 @@ struct Broker {
 }
 
 impl Broker {
+    /// The broker for the crates.
+    fn target(&self) -> crates::Target {
+        match &self.certificates {
+            Some(certificates) => certificates.target(self.process.address()),
+            None => crates::Target { url: self.process.url(), ca: None },
+        }
+    }
+
     fn produce(&self, shape: &Shape, tasks: u64) -> JoinSet<Result<Submitted>> {
         let quota = Quota::new(tasks, None);
         let first = self.loads.replace(self.loads.get() + 1) * 100;
@@ -119,13 +139,8 @@ impl Broker {
                         quota,
                     ));
                 }
-                Driver::Crates => {
-                    producers.spawn_local(crates::produce(
-                        self.process.url(),
-                        number,
-                        shape,
-                        quota,
-                    ));
+                Driver::Crates | Driver::CratesWithTls => {
+                    producers.spawn_local(crates::produce(self.target(), number, shape, quota));
                 }
             }
         }
@@ -179,8 +194,8 @@ impl Running for Broker {
                 Driver::RawWire => {
                     tokio::try_join!(produced, self.complete_on_the_raw_wire(&shape, load.tasks))?;
                 }
-                Driver::Crates => {
-                    let workers = crates::Workers::start(&self.process.url(), &shape);
+                Driver::Crates | Driver::CratesWithTls => {
+                    let workers = crates::Workers::start(&self.target(), &shape);
                     tokio::try_join!(produced, workers.finish(load.tasks))?;
                 }
             }
@@ -190,10 +205,10 @@ impl Running for Broker {
 
     fn roundtrip(&self, tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
-            let client = celeriac_client::Client::connect(&self.process.url()).await?;
+            let client = self.target().client().connect().await?;
             let begun = Instant::now();
             let trips =
-                latency::round_trips(&self.process.url(), &client, usize::try_from(tasks)?).await?;
+                latency::round_trips(&self.target(), &client, usize::try_from(tasks)?).await?;
             Ok(Timing { elapsed: begun.elapsed(), latencies: trips.results })
         })
     }

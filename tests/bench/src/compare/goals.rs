@@ -18,6 +18,8 @@ pub(crate) struct Goal {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Who {
     Ours,
+    OursThroughCrates,
+    OursWithTls,
     RedisAlways,
     RabbitQuorum,
     CeleryOnRedis,
@@ -29,6 +31,8 @@ impl Who {
         let is_celery = name.contains("celery");
         match self {
             Self::Ours => name == "celeriac",
+            Self::OursThroughCrates => name == "celeriac (crates)",
+            Self::OursWithTls => name == "celeriac (crates, tls)",
             Self::RedisAlways => {
                 name.contains("redis") && durability.contains("always") && !is_celery
             }
@@ -96,6 +100,10 @@ pub(crate) fn goals(rows: &[Row], fdatasync_p50_ms: Option<f64>) -> Vec<Goal> {
             10.0,
         ),
     ];
+    let tls = lifecycles(Who::OursWithTls, BATCHES)
+        .zip(lifecycles(Who::OursThroughCrates, BATCHES))
+        .map(|(tls, plain)| tls / plain * 100.0);
+    goals.push(at_least_share("lifecycles over TLS, batches of 100, to those without", tls, 70.0));
     let submit = find(rows, Who::Ours, Workload::Enqueue, ONE).and_then(|row| row.figures().p50_ms);
     let to_disk = submit.zip(fdatasync_p50_ms).map(|(submit, disk)| submit / disk);
     goals.push(at_most(
