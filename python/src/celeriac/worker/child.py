@@ -148,7 +148,7 @@ class Child:
 
         context = self._context
         assert context is not None
-        run = Stoppable(_outcome(awaitable))
+        run = Stoppable(self._own_outcome(awaitable, context.task_id))
         task = run.start(asyncio.get_running_loop())
         context.listen(run.ask_soon)
         try:
@@ -156,6 +156,13 @@ class Child:
             return outcome
         finally:
             context.listen(None)
+
+    async def _own_outcome(self, awaitable: Any, task_id: str) -> tuple[Any, BaseException | None]:
+        outcome = await _outcome(awaitable)
+        if os.getpid() != self._pid:
+            # From Python 3.14 on the event loop of a process that was forked goes no further.
+            leave_fork(task_id)
+        return outcome
 
     # What the parent gets.
 
