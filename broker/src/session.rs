@@ -331,3 +331,38 @@ fn framing_refusal(error: &FrameError) -> Refusal {
 fn too_slow() -> Refusal {
     Refusal::new(Code::Overloaded, "a long frame came too slowly while others waited for its room")
 }
+
+#[cfg(test)]
+mod tests {
+    use celeriac_machine::command::Answer;
+    use tokio::io::{AsyncReadExt, BufWriter};
+
+    use super::*;
+    use crate::outgoing::Outgoing as Message;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_stream_keeps_is_flushed_after_the_last_message() {
+        let (here, mut there) = tokio::io::duplex(1024);
+        let (queue, messages) = SendQueue::new(4);
+        let writer = Writer {
+            // Like TLS, it may keep what was written until it is flushed.
+            write: BufWriter::new(here),
+            in_flight: Arc::new(InFlight::default()),
+            limits: encode::limits(&Config::default()),
+            gauge: queue.gauge().clone(),
+            weights: Vec::new(),
+        };
+        let writing = tokio::spawn(writer.run(messages));
+        for request in 1..3 {
+            let done = QueuedMessage::small(Message::Answer(request, Answer::Done));
+            assert!(queue.put(done.message, done.weight));
+            let mut length = [0; 4];
+            let read = tokio::time::timeout(WRITE, there.read_exact(&mut length)).await;
+            read.expect("the answer comes, and not with the next one").expect("it is sent");
+            let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+            there.read_exact(&mut frame).await.expect("the frame is whole");
+        }
+        drop(queue);
+        writing.await.expect("the writer ends with its queue");
+    }
+}

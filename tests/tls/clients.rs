@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use celeriac_client::{Client, Error, Submission, Task, TlsReason};
 use celeriac_tests::authority::{Authority, Wish, write};
-use celeriac_tests::{BrokerProcess, InProcessWorker, within};
+use celeriac_tests::{BrokerProcess, InProcessWorker, Setup, within};
 use celeriac_worker::{Context, RunError, TaskFailure, Worker};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,8 +36,10 @@ fn worker(pki: &Pki, broker: &BrokerProcess) -> celeriac_worker::WorkerBuilder {
 #[tokio::test]
 async fn o17_tasks_run_over_tls_with_certificates_on_both_sides() {
     let pki = Pki::new();
+    // No heartbeat takes along what an answer or a request leaves behind.
     let setup = pki.setup_with_clients("required");
-    let broker = setup.set("result_max = \"4MiB\"").start().await;
+    let setup = setup.set("heartbeat = \"30m\"").set("lease = \"1h\"");
+    let broker = setup.set("result_max = \"8MiB\"").start().await;
     let working = InProcessWorker::start(worker(&pki, &broker));
     let client = greeted(pki.client_with("client", &broker)).await;
     // Small ones, many at once, and some that are longer than every buffer on the way.
@@ -46,7 +48,7 @@ async fn o17_tasks_run_over_tls_with_certificates_on_both_sides() {
     for outcome in submitted {
         outcome.expect("each of them is taken");
     }
-    for kib in [1, 100, 3_000] {
+    for kib in [1, 100, 3_000, 7_000] {
         let text = "x".repeat(kib * 1024);
         let handle = client.delay(&ECHO, (text.clone(),)).await.expect("it is taken");
         assert!(handle.get(PATIENCE).await.expect("it ends") == text, "{kib} KiB come back");
@@ -222,11 +224,18 @@ async fn o17_a_file_that_is_missing_for_a_moment_ends_no_client() {
 async fn o17_a_connection_through_a_connector_has_tls_too() {
     use celeriac_client::connection::{Connector, Halves};
     let pki = Pki::new();
-    let broker = pki.setup().start().await;
-    let address = broker.address();
-    let connector = Connector::new(move |_| async move {
-        let (read, write) = TcpStream::connect(address).await?.into_split();
-        Ok(Halves { read: Box::new(read), write: Box::new(write) })
-    });
-    greeted(pki.client(&broker).connector(connector)).await;
+    // No heartbeat takes along what a request leaves behind.
+    let quiet = |setup: Setup| setup.set("heartbeat = \"30m\"").set("lease = \"1h\"");
+    // This stream keeps what is written until it is flushed, as TLS may.
+    let connector = |address| {
+        Connector::new(move |_| async move {
+            let (read, write) = TcpStream::connect(address).await?.into_split();
+            let write = tokio::io::BufWriter::with_capacity(1024 * 1024, write);
+            Ok(Halves { read: Box::new(read), write: Box::new(write) })
+        })
+    };
+    let broker = quiet(pki.setup()).start().await;
+    greeted(pki.client(&broker).connector(connector(broker.address()))).await;
+    let broker = quiet(Setup::new()).start().await;
+    greeted(Client::builder(broker.url()).connector(connector(broker.address()))).await;
 }
