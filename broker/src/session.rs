@@ -348,14 +348,16 @@ mod tests {
             // Like TLS, it may keep what was written until it is flushed.
             write: BufWriter::new(here),
             in_flight: Arc::new(InFlight::default()),
-            limits: encode::limits(&Config::default()),
             gauge: queue.gauge().clone(),
-            weights: Vec::new(),
         };
         let writing = tokio::spawn(writer.run(messages));
         for request in 1..3 {
-            let done = QueuedMessage::small(Message::Answer(request, Answer::Done));
-            assert!(queue.put(done.message, done.weight));
+            let mut frames = Frames::of_few_bytes();
+            frames.add(|buffer| {
+                let limits = encode::limits(&Config::default());
+                encode::append(Message::Answer(request, Answer::Done), &limits, buffer)
+            });
+            assert!(queue.put(frames));
             let mut length = [0; 4];
             let read = tokio::time::timeout(WRITE, there.read_exact(&mut length)).await;
             read.expect("the answer comes, and not with the next one").expect("it is sent");
