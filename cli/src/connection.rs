@@ -61,10 +61,7 @@ async fn explain(address: &str, has_token: bool, error: Error) -> Failure {
         Error::Handshake { code: ErrorCode::Unspecified, message, .. } => {
             match probe(address).await {
                 Some(server) => not_a_broker(address, server),
-                None => Failure::new(
-                    Exit::Unreachable,
-                    format!("{address}: {message}; check the address"),
-                ),
+                None => not_this_program(address, message),
             }
         }
         Error::Handshake { code: ErrorCode::Unauthenticated, .. } if !has_token => Failure::new(
@@ -88,8 +85,25 @@ pub(crate) fn failure_at(address: &str, has_token: bool, error: Error) -> Failur
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
             Failure::new(Exit::Unreachable, unknown_host::sentence(host, has_token, source))
         }
+        Error::Handshake { code: ErrorCode::Unspecified, message, .. } => {
+            not_this_program(address, message)
+        }
         _ => failure(error),
     }
+}
+
+/// What the client says of a program that does not answer as a broker.
+fn not_this_program(address: &str, message: &str) -> Failure {
+    Failure::new(Exit::Unreachable, format!("{address}: {message}; check the address"))
+}
+
+/// Says goodbye to the broker at the end of a command. A broker that did not answer in time would
+/// not answer this either, and the user has waited as long as `--timeout` says.
+pub(crate) async fn part<T>(client: &Client, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    if !matches!(outcome, Err(Failure::Sentence { exit: Exit::Unreachable, .. })) {
+        client.close().await;
+    }
+    outcome
 }
 
 /// Waits until the handshake has taken longer than with any broker. Then it returns only if the

@@ -47,16 +47,19 @@ pub(crate) enum Color {
 impl Color {
     /// Whether text that goes to a terminal, or elsewhere, has colours.
     pub(crate) fn is_on(self, is_terminal: bool) -> bool {
-        let variable = |name| std::env::var_os(name).unwrap_or_default();
+        let no_color = std::env::var_os("NO_COLOR").unwrap_or_default();
         match self {
-            Self::Auto => {
-                let term = variable("TERM");
-                is_terminal && variable("NO_COLOR").is_empty() && !term.is_empty() && term != "dumb"
-            }
+            Self::Auto => is_terminal && no_color.is_empty() && !is_dumb(),
             Self::Always => true,
             Self::Never => false,
         }
     }
+}
+
+/// Whether a terminal shows text and nothing else: no colours, and no cursor that can be moved.
+pub(crate) fn is_dumb() -> bool {
+    let term = std::env::var_os("TERM").unwrap_or_default();
+    term.is_empty() || term == "dumb"
 }
 
 /// Stdout in the form that the caller asked for.

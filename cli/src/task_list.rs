@@ -144,7 +144,7 @@ impl Listing<'_> {
             let has_more = page.tasks.len() > printed;
             left -= printed as u64;
             if before.is_none() || printed > 0 {
-                self.print(&mut page.tasks[..printed], output).await?;
+                self.print(&mut page.tasks[..printed], before.is_none(), output).await?;
             }
             if has_more && !output.is_json() {
                 print_to_stderr(MORE);
@@ -164,7 +164,7 @@ impl Listing<'_> {
             TaskOrder::Newest => self.read_newest(limit).await?,
             order => self.read(&self.filter, FirstTasks::new(order, limit)).await?.finish(),
         };
-        self.print(&mut tasks, output).await?;
+        self.print(&mut tasks, true, output).await?;
         if has_more && !output.is_json() {
             print_to_stderr(MORE);
         }
@@ -230,9 +230,19 @@ impl Listing<'_> {
         .map_err(failure)
     }
 
-    async fn print(&self, tasks: &mut [TaskInfo], output: &mut Output) -> Result<(), Failure> {
+    async fn print(
+        &self,
+        tasks: &mut [TaskInfo],
+        is_first: bool,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         if !output.is_json() {
-            return Ok(output.table(&self.table(tasks, now_ms()))?);
+            let width = output.size().width;
+            let lines = self.table(tasks, now_ms()).lines(width);
+            // The columns of each page have their own widths, so a person needs each heading. A
+            // program that reads the lines needs one.
+            let skipped = usize::from(!is_first && width.is_none());
+            return Ok(output.lines(&lines[skipped..])?);
         }
         for tasks in tasks.chunks_mut(PAYLOADS_MAX) {
             if self.options.payloads {

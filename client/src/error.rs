@@ -288,7 +288,7 @@ fn who_refused(code: ErrorCode) -> &'static str {
 }
 
 /// Rounds to the millisecond: the rest of a time limit would show all digits of the clock.
-fn rounded(after: Duration) -> String {
+pub(crate) fn rounded(after: Duration) -> String {
     match u64::try_from(after.as_millis()) {
         Ok(millis) if millis > 0 => format!(
             "{:?}",

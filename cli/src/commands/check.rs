@@ -89,6 +89,7 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
+    let mut quit = listen(SignalKind::quit())?;
     let (done, mut outcome) = oneshot::channel();
     let (sender, copy) = mpsc::channel::<PathBuf>();
     let check = move || {
@@ -109,6 +110,7 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         _ = hang_up.recv() => "SIGHUP",
+        _ = quit.recv() => "SIGQUIT",
     };
     // The thread may be about to make the copy.
     if let Ok(copy) = copy.recv_timeout(COPY_PATH_WITHIN) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::arguments::{SharedOptions, parse_id};
 use crate::confirm::ConfirmOptions;
-use crate::connection::{connect, failure};
+use crate::connection::{connect, failure, part};
 use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::{Format, Output};
@@ -126,8 +126,7 @@ pub(crate) async fn run(
             let filter = arguments.filter.to_client().state(State::Failure);
             let usual = (DEAD.as_slice(), TaskOrder::Ended);
             let listed = print_list(&client, filter, &arguments.list, usual, output).await;
-            client.close().await;
-            listed.map(|()| Exit::Success)
+            part(&client, listed).await.map(|()| Exit::Success)
         }
         DeadSubcommand::Show(arguments) => show(&arguments, shared, output).await,
         DeadSubcommand::Replay(which) => {

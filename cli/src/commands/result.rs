@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arguments::{FOREVER, SharedOptions, parse_id};
-use crate::connection::{address, connect};
+use crate::connection::{address, connect, part};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::task_result::{Broker, wait_and_print};
@@ -41,6 +41,5 @@ pub(crate) async fn run(
     output.is_unquoted = arguments.raw;
     let broker = Broker { client: &client, address: &address(shared) };
     let exit = wait_and_print(&broker, &arguments.id, span, output).await;
-    client.close().await;
-    exit
+    part(&client, exit).await
 }

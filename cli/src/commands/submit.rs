@@ -9,7 +9,7 @@ use clap::Args;
 
 use self::task::{TaskArguments, print, submission};
 use crate::arguments::{FOREVER, SharedOptions};
-use crate::connection::{address, connect, failure};
+use crate::connection::{address, connect, failure, part};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::task_result::{Broker, print_result, wait_and_print, waiting};
@@ -49,8 +49,7 @@ pub(crate) async fn run(
         }
         let client = connect(shared).await?;
         let exit = lines::submit_lines(&client, file, &arguments.task, output).await;
-        client.close().await;
-        return exit;
+        return part(&client, exit).await;
     }
     let wait = arguments.wait;
     let submission = submission(arguments.task)?;
@@ -76,8 +75,7 @@ pub(crate) async fn run(
         }
         None => Ok(Exit::Success),
     };
-    client.close().await;
-    exit
+    part(&client, exit).await
 }
 
 async fn wait_for_end(

@@ -4,7 +4,7 @@ use celeriac_client::State;
 use clap::{Args, ValueEnum};
 
 use crate::arguments::SharedOptions;
-use crate::connection::connect;
+use crate::connection::{connect, part};
 use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::Output;
@@ -66,6 +66,5 @@ pub(crate) async fn run(
     }
     let usual = (USUAL.as_slice(), TaskOrder::Newest);
     let listed = print_list(&client, filter, &arguments.list, usual, output).await;
-    client.close().await;
-    listed.map(|()| Exit::Success)
+    part(&client, listed).await.map(|()| Exit::Success)
 }

@@ -122,7 +122,9 @@ async fn work(
         worker = worker.instance(instance);
     }
     let names: Vec<&str> = arguments.names.iter().map(|name| &**name).collect();
-    let queues: Vec<&str> = arguments.queues.iter().map(|queue| &**queue).collect();
+    let default = [QueueName::default()];
+    let queues = if arguments.queues.is_empty() { &default[..] } else { &arguments.queues };
+    let queues: Vec<&str> = queues.iter().map(|queue| &**queue).collect();
     let (names, queues, has_token) = (names.join(", "), queues.join(", "), has_token(&url));
     let broker = address(&url);
     let shown = masked(&broker, has_token);

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::process::{Broker, DEADLINE, celeriac, documents, within_deadline};
+use crate::older_broker::broker_that_falls_silent;
+use crate::process::{Broker, DEADLINE, celeriac, documents, run, within_deadline};
 
 /// A command that waits for the task `a`, and its stderr.
 fn waiting(broker: &Broker, arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
@@ -74,5 +75,17 @@ fn a_command_that_waits_says_once_that_the_broker_is_away_and_once_that_it_is_ba
         let last = documents(&stdout).pop().expect("a document");
         assert_eq!(last["state"], "REVOKED");
         assert!(!rest.contains("the broker at "), "{rest}");
+    }
+}
+
+#[test]
+fn a_command_whose_broker_falls_silent_says_so_when_its_time_is_over() {
+    let address = broker_that_falls_silent();
+    for command in
+        [&["tasks"][..], &["tasks", "--all"], &["dead"], &["result", "a"], &["submit", "a"]]
+    {
+        let output = run(&[command, &["--url", &address, "--timeout", "1"]].concat());
+        assert_eq!(output.code, Some(3), "{output:?}");
+        assert_eq!(output.stderr, "celeriac: no answer within 1s\n", "{command:?}");
     }
 }

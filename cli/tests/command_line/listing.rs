@@ -76,6 +76,8 @@ fn a_listing_goes_on_over_its_pages() {
     );
     assert_eq!(ids(&broker, &[]).len(), 100);
     assert_eq!(ids(&broker, &["--limit", "1050"]).len(), 1_050);
+    let table = broker.run(&["tasks", "--all"]).stdout;
+    assert_eq!(table.lines().filter(|line| line.starts_with("ID ")).count(), 1);
     let mut all = ids(&broker, &["--all"]);
     all.sort();
     all.dedup();
@@ -188,7 +190,8 @@ fn the_history_of_a_task_has_its_attempts_with_their_tracebacks() {
 
 #[test]
 fn a_history_says_where_each_attempt_ran_and_when_it_was_asked_to_stop() {
-    let (broker, data) = started();
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::start(data.path(), &["--heartbeat", "1s", "--lease", "4s"]);
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     let start = |worker: &mut Worker| {
         let delivery = worker.receive();
@@ -238,7 +241,7 @@ fn a_history_says_where_each_attempt_ran_and_when_it_was_asked_to_stop() {
     let events: Vec<&str> = history
         .lines()
         .take_while(|line| !line.is_empty())
-        .map(|line| line.split("ago  ").nth(1).expect("an event"))
+        .map(|line| line.split("ago  ").nth(1).expect("an event").trim_start())
         .collect();
     let expected = [
         "submitted",

@@ -23,17 +23,44 @@ pub(crate) fn older_broker(answer: &'static [u8]) -> String {
     address
 }
 
-fn serve(client: &mut TcpStream, answer: &[u8]) -> std::io::Result<()> {
-    let mut body = WELCOME;
+/// The address of a broker that accepts every client, and says nothing after its Welcome.
+pub(crate) fn broker_that_falls_silent() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut client = connection.expect("accepted");
+            std::thread::spawn(move || {
+                let hello = request_of(&mut client).expect("a Hello");
+                answer(&mut client, hello, WELCOME).expect("it reads");
+                while request_of(&mut client).is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+fn serve(client: &mut TcpStream, body: &[u8]) -> std::io::Result<()> {
+    let hello = request_of(client)?;
+    answer(client, hello, WELCOME)?;
     loop {
-        let mut length = [0; 4];
-        client.read_exact(&mut length)?;
-        let mut request = vec![0; u32::from_be_bytes(length) as usize];
-        client.read_exact(&mut request)?;
-        // The first field of a request is its id, which is small here.
-        assert!(request[0] == 8 && request[1] < 128, "{request:?}");
-        let frame = [&[8, request[1]], body].concat();
-        client.write_all(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat())?;
-        body = answer;
+        let id = request_of(client)?;
+        answer(client, id, body)?;
     }
+}
+
+/// Reads a request, and returns its id.
+fn request_of(client: &mut TcpStream) -> std::io::Result<u8> {
+    let mut length = [0; 4];
+    client.read_exact(&mut length)?;
+    let mut request = vec![0; u32::from_be_bytes(length) as usize];
+    client.read_exact(&mut request)?;
+    // The first field of a request is its id, which is small here.
+    assert!(request[0] == 8 && request[1] < 128, "{request:?}");
+    Ok(request[1])
+}
+
+fn answer(client: &mut TcpStream, id: u8, body: &[u8]) -> std::io::Result<()> {
+    let frame = [&[8, id], body].concat();
+    client.write_all(&[&(frame.len() as u32).to_be_bytes()[..], &frame].concat())
 }

@@ -24,9 +24,12 @@ impl Terminal {
         Self::open_with_size(command, 0, 0)
     }
 
-    /// A terminal of this many columns and lines, which can show colours.
+    /// A terminal of this many columns and lines, which can show colours unless the command has
+    /// another `TERM`.
     pub(crate) fn open_with_size(mut command: Command, columns: u16, lines: u16) -> Self {
-        command.env("TERM", "xterm-256color");
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm-256color");
+        }
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a terminal");
         grantpt(&master).expect("granted");
@@ -246,6 +249,23 @@ fn a_question_about_many_tasks_has_their_number() {
     assert_eq!(code, Some(4), "{shown}");
     let dead = ["dead", "discard", "--queue", "default"];
     asked(&dead, "Discard the dead tasks that match (0 now)? [y/N] ", "n\n");
+}
+
+#[test]
+fn top_on_a_terminal_that_shows_text_alone_prints_frames_and_no_escapes() {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::start(data.path(), &[]);
+    for term in ["dumb", ""] {
+        let mut command = broker.command(&["top"]);
+        command.env("TERM", term);
+        let mut terminal = Terminal::open_with_size(command, 40, 10);
+        terminal.wait_for("WORKER");
+        let pid = terminal.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", "QUIT", &pid]).status().expect("kill runs");
+        assert!(kill.success());
+        let (code, text) = terminal.end();
+        assert!(code == Some(0) && !text.contains('\u{1b}'), "{text:?}");
+    }
 }
 
 #[test]

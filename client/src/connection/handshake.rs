@@ -19,7 +19,7 @@ use tracing::debug;
 use super::stream::{self, Reader, Writer};
 use super::tls::Tls;
 use super::{ConnectionOptions, deadline_after, effective_limits};
-use crate::error::{Error, ErrorCode, TlsReason};
+use crate::error::{Error, ErrorCode, TlsReason, rounded};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
 
@@ -185,7 +185,7 @@ async fn within<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let no_answer = || {
-        let text = format!("no broker answered within {:?}", options.connect_timeout);
+        let text = format!("no broker answered within {}", rounded(options.connect_timeout));
         io::Error::new(io::ErrorKind::TimedOut, text)
     };
     timeout_at(deadline, work).await.unwrap_or_else(|_| Err(no_answer().into()))

@@ -19,7 +19,7 @@ use super::task::{Header, TaskArguments, print, submission};
 use crate::arguments::{parse_id, parse_name, parse_queue, without_nul};
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, print_to_stderr};
+use crate::output::{Output, is_dumb, print_to_stderr};
 use crate::printable::clean;
 use crate::task_count::counted;
 use crate::time::{parse_moment, parse_moment_or_span, parse_span};
@@ -408,7 +408,7 @@ impl ProgressLine {
 
     fn show(&mut self, counts: &Counts, lines: &Lines) {
         let is_due = self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL);
-        if is_due && io::stderr().is_terminal() {
+        if is_due && io::stderr().is_terminal() && !is_dumb() {
             self.shown_at = Some(Instant::now());
             let (read, accepted) =
                 (counted(lines.number, "line"), counted(counts.accepted(), "task"));

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::descriptor::write_all;
 use crate::exit::Failure;
 use crate::line::Line;
-use crate::output::{Output, Size};
+use crate::output::{Output, Size, is_dumb};
 
 /// The height of a terminal that does not tell its own.
 const HEIGHT_DEFAULT: usize = 24;
@@ -25,9 +25,10 @@ const HEIGHT_DEFAULT: usize = 24;
 /// The most events that wait. The thread that reads them then waits too.
 const EVENTS_MAX: usize = 64;
 
-/// Whether a person can see the frames and press keys.
+/// Whether a person can see the frames and press keys, and the terminal can show one frame in place
+/// of another.
 pub(super) fn has_terminal() -> bool {
-    io::stdout().is_terminal() && io::stdin().is_terminal()
+    io::stdout().is_terminal() && io::stdin().is_terminal() && !is_dumb()
 }
 
 /// The whole terminal, until this value is dropped.
