@@ -102,6 +102,17 @@ fn a_line_may_say_all_that_the_flags_say() {
 }
 
 #[test]
+fn a_file_may_begin_with_a_mark_of_the_byte_order_and_a_folder_is_no_file() {
+    let (broker, data) = started();
+    let marked = submit(&broker, &[], "\u{feff}{\"id\": \"a\"}\r\n{\"id\": \"b\"}\r\n");
+    assert_eq!(marked.stdout, "2 created, 0 joined, 0 refused\n", "{marked:?}");
+    let folder = data.path().to_str().expect("text");
+    let refused = broker.run(&["submit", "n", "--lines", folder]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert_eq!(refused.stderr, format!("celeriac: cannot read {folder}: is a directory\n"));
+}
+
+#[test]
 fn a_wrong_line_is_named_with_its_place() {
     let (broker, _data) = started();
     for (line, sentence) in [

@@ -44,8 +44,12 @@ impl Folder {
                 ));
             }
         };
-        make_folder(path)
-            .map_err(Error::io(format!("create the data folder {}", path.display())))?;
+        make_folder(path).map_err(|error| {
+            let doing = format!("create the data folder {}", path.display());
+            // A file lies there, or a link that leads nowhere.
+            let is_taken = error.kind() == io::ErrorKind::AlreadyExists;
+            Error::io(doing)(if is_taken { io::ErrorKind::NotADirectory.into() } else { error })
+        })?;
         let path = path
             .canonicalize()
             .map_err(Error::io(format!("find the data folder {}", path.display())))?;

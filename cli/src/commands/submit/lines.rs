@@ -29,6 +29,7 @@ const BATCH_TASKS: usize = 1_000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The longest line: larger than any payload that a broker takes.
 const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// The lines that are read while a batch is on its way.
 const LINES_AHEAD: usize = 64;
 /// The time between two lines of progress on a terminal.
@@ -268,7 +269,11 @@ impl Lines {
         let reader: Box<dyn BufRead + Send> = if file == Path::new("-") {
             Box::new(BufReader::new(io::stdin()))
         } else {
-            let opened = File::open(file).map_err(|error| {
+            let opened = File::open(file).and_then(|opened| {
+                let is_folder = opened.metadata()?.is_dir();
+                if is_folder { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(opened) }
+            });
+            let opened = opened.map_err(|error| {
                 Failure::usage(format!("cannot read {}: {error}", clean(&file.to_string_lossy())))
             })?;
             Box::new(BufReader::new(opened))
@@ -321,6 +326,11 @@ fn read_lines(
         let mut bounded = io::Read::take(&mut reader, LINE_BYTES_MAX);
         let read = match bounded.read_line(&mut line) {
             Ok(0) => return,
+            // Some editors put a mark of the byte order in front of a file.
+            Ok(_) if number == 1 && line.starts_with(BYTE_ORDER_MARK) => {
+                line.drain(..BYTE_ORDER_MARK.len_utf8());
+                Ok((number, line))
+            }
             Ok(_) if line.trim().is_empty() => continue,
             Ok(_) => Ok((number, line)),
             Err(error) => Err(format!("line {number}: {error}")),
