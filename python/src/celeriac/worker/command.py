@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from celeriac._hello import client_version
 from celeriac.errors import CeleriacError
 from celeriac.url import broker_url
+from celeriac.worker import collector
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
 from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS, START_METHODS
@@ -24,9 +24,6 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 #: The codes with which the command ends. 75 is EX_TEMPFAIL: a supervisor may start it again.
 _OK, _FAILED, _WRONG_USE, _TRY_AGAIN = 0, 1, 2, 75
-
-#: After how many new objects the collector looks for circles among the newest.
-_COLLECT_AFTER = 20_000
 
 _DESCRIPTION = """\
 Runs the tasks of an app. The worker takes them from the broker of --url, of the
@@ -98,10 +95,8 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(worker: Worker) -> int:
-    # What is imported stays until the end, so the collector need not look at it again. Each task
-    # makes some objects that live for a moment; the default of 700 looks at them too often.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+    collector.keep_what_is_there()
+    collector.collect_rarely()
     try:
         worker.run()
     except Unanswered as error:

@@ -25,6 +25,7 @@ import threading
 from time import monotonic
 from typing import Any
 
+from celeriac.worker import collector
 from celeriac.worker.child import IMPORT_FAILED, run_child, tasks_of
 from celeriac.worker.loading import LoadError
 from celeriac.worker.logs import set_up_logs
@@ -273,7 +274,7 @@ def main() -> None:
         raise SystemExit(IMPORT_FAILED) from None
     # What was imported stays where it is, so that the children share its memory.
     gc.collect()
-    gc.freeze()
+    collector.keep_what_is_there()
     descriptors = _Server(control).serve()
     if descriptors is not None:
         run_child(*descriptors)
