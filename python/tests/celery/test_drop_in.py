@@ -49,10 +49,12 @@ def worker(request, subject):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    assert subject.add.delay(1, 1).get(timeout=WAIT) == 2
-    yield process
-    process.terminate()
-    process.wait(WAIT)
+    try:
+        assert subject.add.delay(1, 1).get(timeout=WAIT) == 2
+        yield process
+    finally:
+        process.terminate()
+        process.wait(WAIT)
 
 
 def test_results_failures_and_retries(worker, subject):
