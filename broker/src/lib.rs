@@ -6,7 +6,7 @@
 //! | `config` | the configuration of a broker |
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
-//! | `door` | accepts connections, with TLS or without |
+//! | `accept` | accepts connections, with TLS or without |
 //! | `tls` | the certificates, and the handshake of a connection |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
@@ -26,11 +26,11 @@
 //! pure and deterministic; `celeriac-store` keeps the records; `celeriac-record` defines the
 //! records that both use.
 
+mod accept;
 mod clock;
 mod commit;
 mod config;
 mod descriptors;
-mod door;
 mod driver;
 mod encode;
 mod error;

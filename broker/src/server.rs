@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::accept::{Listeners, accept};
 use crate::clock::Clock;
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::descriptors::{self, Places};
-use crate::door::{self, Doors};
 use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::encode;
 use crate::error::RunError;
@@ -154,15 +154,15 @@ impl Broker {
             tasks = self.machine.tasks(),
             "the broker is ready"
         );
-        let doors =
-            Doors { listener, certificates: self.certificates.take(), plain: self.plain.take() };
+        let (certificates, plain) = (self.certificates.take(), self.plain.take());
+        let listeners = Listeners { listener, certificates, plain };
         let Running { mut driver, shared, overdue } =
             self.start(places, Decoding::Apart, commit::start)?;
         let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
-        let fresh = doors.certificates.clone();
-        let accept = door::accept(doors, shared.clone(), sessions.clone());
+        let fresh = listeners.certificates.clone();
+        let accept = accept(listeners, shared.clone(), sessions.clone());
         let keep_fresh = async {
             match &fresh {
                 Some(certificates) => certificates.keep_fresh().await,

@@ -46,8 +46,8 @@ const WRITE: Duration = Duration::from_secs(30);
 
 /// The most messages that wait for the writer: the ends of all tasks that a connection waits for or
 /// watches may come at one moment, besides answers and deliveries. A client whose queue is full
-/// does not read.
-const SEND_QUEUE_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
+/// does not read. An entry has the messages of one batch, so there are at most as many entries.
+const SEND_QUEUE_ENTRIES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
 /// The most entries of the send queue in one write.
 const ENTRIES_PER_WRITE: usize = 64;
@@ -151,7 +151,7 @@ async fn serve(
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
-    let (queue, frames) = SendQueue::new(SEND_QUEUE_MESSAGES);
+    let (queue, frames) = SendQueue::new(SEND_QUEUE_ENTRIES);
     let kill = queue.kill.clone();
     let in_flight = Arc::new(InFlight::default());
     let writer = Writer { write, in_flight: in_flight.clone(), gauge: queue.gauge().clone() };

@@ -112,7 +112,7 @@ const BROKER_MODULES: [(&str, &[&str]); 20] = [
     (
         "server",
         &[
-            "door",
+            "accept",
             "session",
             "driver",
             "commit",
@@ -128,7 +128,7 @@ const BROKER_MODULES: [(&str, &[&str]); 20] = [
             "tls",
         ],
     ),
-    ("door", &["lobby", "session", "tls"]),
+    ("accept", &["lobby", "session", "tls"]),
     ("tls", &["clock", "config"]),
     ("session", &["driver", "encode", "lobby", "refused", "send_queue", "clock", "config", "room"]),
     ("lobby", &[]),
@@ -190,8 +190,18 @@ const MACHINE_LAYERS: [&[&str]; 9] = [
 ];
 
 /// These modules use the commands of the machine and nothing else of it.
-const SPEAK_TO_THE_MACHINE: [&str; 9] =
-    ["door", "session", "commit", "outgoing", "send_queue", "clock", "lobby", "refused", "size"];
+const SPEAK_TO_THE_MACHINE: [&str; 10] = [
+    "accept",
+    "session",
+    "commit",
+    "encode",
+    "outgoing",
+    "send_queue",
+    "clock",
+    "lobby",
+    "refused",
+    "size",
+];
 
 #[test]
 fn crates_use_only_the_crates_below_them() {

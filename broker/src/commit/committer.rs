@@ -251,6 +251,9 @@ impl Committer {
         request: RequestId,
         task: TaskOutline,
     ) -> Result<(), Error> {
+        if self.connections.kept(connection).is_none() {
+            return Ok(());
+        }
         let Measured { mut message, .. } = self.completer().task(task)?;
         detach(&mut message);
         let bytes_of = |view: &TaskView| size::task(view) + size::memory(view);

@@ -158,8 +158,7 @@ impl Connections {
         if peer.since.is_none() {
             (peer.writes, peer.since) = (peer.queue.gauge().writes(), Some(self.promised));
         }
-        let held = std::mem::take(&mut peer.held);
-        if !held.into_iter().all(|frames| peer.queue.put(frames)) {
+        if !peer.held.drain(..).all(|frames| peer.queue.put(frames)) {
             self.close(connection);
         }
         true

@@ -1,4 +1,4 @@
-//! The doors of a broker: accepts connections, makes the handshake of TLS where there is one, and
+//! Accepts connections, makes the handshake of TLS where there is one, and
 //! hands each connection to a session. From its first byte on a connection is a guest of the lobby.
 
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::tls::Certificates;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where connections come from.
-pub(crate) struct Doors {
+pub(crate) struct Listeners {
     pub listener: TcpListener,
     /// With these, connections of `listener` speak TLS.
     pub certificates: Option<Certificates>,
@@ -28,8 +28,8 @@ pub(crate) struct Doors {
 }
 
 /// Accepts connections until it is dropped.
-pub(crate) async fn accept(doors: Doors, shared: Arc<Shared>, sessions: TaskTracker) {
-    let Doors { listener, certificates, plain } = doors;
+pub(crate) async fn accept(listeners: Listeners, shared: Arc<Shared>, sessions: TaskTracker) {
+    let Listeners { listener, certificates, plain } = listeners;
     let mut latest: ConnectionKey = 0;
     let mut failed = false;
     loop {
