@@ -39,6 +39,9 @@ const LOOK_BYTES: u64 = 16 * MIB as u64;
 /// Frames share a buffer of up to this size. A longer frame has a buffer of its own.
 const TOGETHER_BYTES: usize = 64 * 1024;
 
+/// A buffer that frames share begins with at most this size.
+const FIRST_BYTES: usize = 8 * 1024;
+
 const MIB: usize = 1024 * 1024;
 
 /// All open connections.
@@ -135,9 +138,11 @@ impl Connections {
         let before = frames.bytes.capacity();
         frames.add(|buffer| {
             // A long frame is not moved from buffer to buffer while it grows, and its buffer grows
-            // to no more than it may need.
+            // to no more than it may need. One short frame fits into the first buffer, mostly.
             if bytes_max > TOGETHER_BYTES {
                 *buffer = BytesMut::with_capacity(bytes_max);
+            } else if buffer.capacity() == 0 {
+                *buffer = BytesMut::with_capacity(bytes_max.min(FIRST_BYTES));
             }
             append(buffer)
         });
