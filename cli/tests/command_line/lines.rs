@@ -79,6 +79,20 @@ fn the_last_line_says_what_became_of_the_tasks() {
     let all = submit(&broker, &[], &many(5_000));
     assert!(all.stdout.ends_with("2 joined, 4998 refused\n"), "{all:?}");
     assert!(all.stderr.lines().count() <= 2 && all.stderr.contains(" to 5000: "), "{all:?}");
+    // Also when the last batch is full, and nothing comes after it but the end.
+    let mut slow = broker.command(&["submit", "n", "--lines", "-"]);
+    slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut slow = slow.spawn().expect("starts");
+    let mut stdin = slow.stdin.take().expect("piped");
+    stdin.write_all(many(5_000).as_bytes()).expect("written");
+    let mut said = BufReader::new(slow.stderr.take().expect("piped"));
+    said.read_line(&mut String::new()).expect("the first batch is refused");
+    stdin.write_all(&[b'\n'; 3]).expect("the command reads on");
+    drop(stdin);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("a text");
+    assert!(rest.contains(" to 5000: "), "{rest}");
+    slow.wait().expect("it ends");
     let second = submit(&broker, &[], &many(2));
     assert_eq!(second.stdout, "0 created, 2 joined, 0 refused\n", "{second:?}");
     assert_eq!(broker.run(&["cancel", "0", "1"]).code, Some(0));

@@ -122,18 +122,20 @@ pub(super) async fn submit_lines(
     loop {
         let (batch, end) = lines.batch(defaults).await;
         progress.clear();
-        if !batch.is_empty() {
-            let submitted = submit(client, batch, &mut counts, &mut refused, output).await;
-            if submitted.is_err() || !matches!(end, Ok(BatchEnd::More)) {
-                refused.say_the_rest();
+        let submitted = match batch.is_empty() {
+            true => Ok(Exit::Success),
+            false => submit(client, batch, &mut counts, &mut refused, output).await,
+        };
+        // The last batch may be empty.
+        if submitted.is_err() || !matches!(end, Ok(BatchEnd::More)) {
+            refused.say_the_rest();
+        }
+        match submitted {
+            Ok(code) => exit = exit.and(code),
+            Err(Failure::Sentence { exit, sentence }) => {
+                return Err(Failure::new(exit, format!("{sentence}; {}", counts.how_far())));
             }
-            match submitted {
-                Ok(code) => exit = exit.and(code),
-                Err(Failure::Sentence { exit, sentence }) => {
-                    return Err(Failure::new(exit, format!("{sentence}; {}", counts.how_far())));
-                }
-                Err(gone) => return Err(gone),
-            }
+            Err(gone) => return Err(gone),
         }
         match end {
             Ok(BatchEnd::More) => progress.show(&counts, &lines),
