@@ -44,6 +44,9 @@ pub(crate) struct Shape {
     pub(crate) result: usize,
 }
 
+/// A modest producer submits this many times less than the other one.
+const BESIDE: u64 = 100;
+
 /// The queue and the task name of all load.
 pub(crate) const QUEUE: &str = "bench";
 pub(crate) const NAME: &str = "bench.nothing";
@@ -58,6 +61,11 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(tasks: u64, until: Option<Instant>) -> Self {
         Self { left: Rc::new(Cell::new(tasks)), until }
+    }
+
+    /// How many tasks are still to be submitted.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.get()
     }
 
     /// The size of the next batch; 0 when there is none.
@@ -133,6 +141,36 @@ pub(crate) async fn produce(
         submitted.latencies.push(begun.elapsed());
         submitted.tasks += reply.outcomes.len() as u64;
     }
+}
+
+/// Submits one task at a time, at most one for each [`BESIDE`] that another producer has taken out
+/// of its quota of so many, until that is used up.
+pub(crate) async fn produce_beside(
+    address: SocketAddr,
+    producer: usize,
+    shape: &Shape,
+    other: &Quota,
+    others: u64,
+) -> Result<Submitted> {
+    let shape = Shape { batch: 1, window: 1, ..shape.clone() };
+    let mut connection = RawConnection::open(address).await;
+    let payload = payload(shape.payload);
+    let mut submitted = Submitted::default();
+    while other.left() > 0 {
+        if (submitted.tasks + 1) * BESIDE > others - other.left() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        let id = format!("{:04}-{:011}", shape.first + producer, submitted.tasks);
+        let task =
+            wire::Task { queue: QUEUE.into(), payload: payload.clone(), ..raw::task(&id, NAME) };
+        let begun = Instant::now();
+        let outcome = connection.submit_one(task).await;
+        ensure!(outcome.error.is_none(), "a submit was refused: {outcome:?}");
+        submitted.latencies.push(begun.elapsed());
+        submitted.tasks += 1;
+    }
+    Ok(submitted)
 }
 
 /// Submits this many tasks as they are made, on one connection, and waits until all are confirmed.

@@ -4,6 +4,7 @@
 //! starts the peers too and writes a report.
 
 mod broker;
+mod churn;
 mod compare;
 mod crates;
 mod inside;
@@ -52,6 +53,8 @@ enum Command {
     Listing(listing::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
     Inside(inside::Options),
+    /// The disk while tasks come and go at a steady rate.
+    Churn(churn::Options),
     /// A steady load while workers and the broker are killed, frozen and cut off. Every task must
     /// be accounted for.
     Soak(soak::Options),
@@ -76,6 +79,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,
         Command::Inside(options) => inside::run(&options)?,
+        Command::Churn(options) => churn::run(options).await?,
         Command::Soak(options) => soak::run(options).await?,
     };
     table.print(json)?;

@@ -1,12 +1,12 @@
 //! Many tasks that are due over the next day, on a raw connection: how much memory of the broker
-//! each takes, and how long a ready task that is submitted behind all of them waits for an idle
-//! worker.
+//! each takes, how much of a worker that serves their queue, and how long a ready task that is
+//! submitted behind all of them waits for an idle worker.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use celeriac_proto::wire;
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, raw};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, worker_binary};
 
 use crate::broker::{folder_bytes, status_kib};
 use crate::latency::percentiles;
@@ -14,6 +14,8 @@ use crate::load::{self, NAME};
 use crate::table::Table;
 
 const DAY_MS: u64 = 86_400_000;
+/// A name that the worker process serves.
+const SCHEDULED_NAME: &str = "test.work";
 /// The first of them is due when the run is over.
 const FIRST_MS: u64 = 1_800_000;
 /// A step that visits every number below a million before it repeats one, so that the times are in
@@ -49,13 +51,15 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
             queue: "scheduled".into(),
             payload: payload.clone(),
             eta_at_ms: i64::try_from(due).ok(),
-            ..raw::task(&format!("scheduled-{number:012}"), NAME)
+            ..raw::task(&format!("scheduled-{number:012}"), SCHEDULED_NAME)
         }
     })
     .await?;
     let filled = filling.elapsed();
     let after = resident_kib(&broker);
+    let worker = WorkerProcess::start(worker_binary(), &broker.url(), &["scheduled"]);
     let starts = starts(&broker, options.ready).await;
+    let of_worker = status_kib(worker.pid(), "VmRSS:").unwrap_or(0);
 
     let mut table = Table::default();
     table.row("tasks over the next day", options.tasks, "");
@@ -64,6 +68,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     table.row("broker memory after", after / 1024, "MiB");
     table.row("broker memory per task", (after - before) * 1024 / options.tasks.max(1), "bytes");
     table.row("data folder per task", folder_bytes(broker.data()) / options.tasks.max(1), "bytes");
+    table.row("memory of a worker that serves their queue", of_worker, "KiB");
     percentiles("submit of a ready task to its start", starts, &mut table);
     Ok(table)
 }

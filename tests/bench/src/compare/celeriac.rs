@@ -147,7 +147,8 @@ impl Broker {
         producers
     }
 
-    async fn complete_on_the_raw_wire(&self, shape: &Shape, tasks: u64) -> Result<()> {
+    /// Ends when so many tasks are completed. The number may change meanwhile.
+    async fn complete_on_the_raw_wire(&self, shape: &Shape, tasks: &Cell<u64>) -> Result<()> {
         let completed = Rc::new(Cell::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..shape.workers {
@@ -158,7 +159,7 @@ impl Broker {
             ));
         }
         let (mut seen, mut at) = (0, Instant::now());
-        while completed.get() < tasks {
+        while completed.get() < tasks.get() {
             tokio::select! {
                 Some(ended) = workers.join_next() => bail!("a worker ended early: {ended:?}"),
                 // Nothing signals the last task, so this loop checks often.
@@ -169,7 +170,8 @@ impl Broker {
             }
             ensure!(
                 at.elapsed() < PATIENCE,
-                "{seen} of {tasks} completed, then nothing for a minute"
+                "{seen} of {} completed, then nothing for a minute",
+                tasks.get()
             );
         }
         Ok(())
@@ -192,7 +194,8 @@ impl Running for Broker {
             let produced = all(self.produce(&shape, load.tasks));
             match self.driver {
                 Driver::RawWire => {
-                    tokio::try_join!(produced, self.complete_on_the_raw_wire(&shape, load.tasks))?;
+                    let tasks = Cell::new(load.tasks);
+                    tokio::try_join!(produced, self.complete_on_the_raw_wire(&shape, &tasks))?;
                 }
                 Driver::Crates | Driver::CratesWithTls => {
                     let workers = crates::Workers::start(&self.target(), &shape);
@@ -210,6 +213,27 @@ impl Running for Broker {
             let trips =
                 latency::round_trips(&self.target(), &client, usize::try_from(tasks)?).await?;
             Ok(Timing { elapsed: begun.elapsed(), latencies: trips.results })
+        })
+    }
+
+    fn fairness<'a>(&'a self, load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
+        Box::pin(async {
+            let (shape, quota) = (shape(load), Quota::new(load.tasks, None));
+            let first = self.loads.replace(self.loads.get() + 1) * 100;
+            let address = self.process.address();
+            let begun = Instant::now();
+            let tasks = Cell::new(u64::MAX);
+            let produced = async {
+                let (busy, modest) = tokio::try_join!(
+                    load::produce(address, first, shape.clone(), quota.clone()),
+                    load::produce_beside(address, first + 1, &shape, &quota, load.tasks),
+                )?;
+                tasks.set(busy.tasks + modest.tasks);
+                Ok((begun.elapsed(), modest.latencies))
+            };
+            let completed = self.complete_on_the_raw_wire(&shape, &tasks);
+            let ((elapsed, latencies), ()) = tokio::try_join!(produced, completed)?;
+            Ok(Timing { elapsed, latencies })
         })
     }
 

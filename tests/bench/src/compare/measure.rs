@@ -84,13 +84,21 @@ impl Measurement<'_> {
                 let tasks = self.found.last().and_then(|(point, _)| point.count).unwrap_or(0);
                 // Fewer connections have a step of their own.
                 if tasks >= 1_000_000 && system.offers(Workload::Restart) {
-                    self.restarts(server, tasks, 1).await?;
+                    self.restarts(server, Workload::Restart, tasks, 1).await?;
                 }
+            }
+            Step::Retained { results, load, span } => {
+                self.retained(server, *results, load, *span).await?;
+                self.restarts(server, Workload::RestartWithResults, *results, 1).await?;
+            }
+            Step::Fairness { load, span } => {
+                let figures = self.load(server, Workload::Fairness, load, *span).await?;
+                self.found.push((Point::under(Workload::Fairness, None, load), figures));
             }
             Step::Restart { tasks, times } => {
                 let tasks = affordable(server, *tasks).await?;
                 server.enqueue(&Load { tasks, ..filling_load() }).await?;
-                self.restarts(server, tasks, *times).await?;
+                self.restarts(server, Workload::Restart, tasks, *times).await?;
             }
             Step::Scheduled { waiting, due, over } => {
                 let waiting = affordable(server, *waiting).await?;
@@ -117,6 +125,7 @@ impl Measurement<'_> {
         let (timing, kept) = match workload {
             Workload::Enqueue => (server.enqueue(load).await?, load.payload),
             Workload::Lifecycle => (server.lifecycle(load).await?, load.result),
+            Workload::Fairness => (server.fairness(load).await?, load.result),
             other => bail!("{} is no load", other.name()),
         };
         self.live_bytes.set(self.live_bytes.get() + load.tasks * kept as u64);
@@ -190,13 +199,39 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    async fn restarts(&mut self, server: &mut dyn Running, tasks: u64, times: usize) -> Result<()> {
+    /// Lifecycles on an empty server, and beside so many results.
+    async fn retained(
+        &mut self,
+        server: &dyn Running,
+        results: u64,
+        load: &Load,
+        span: Duration,
+    ) -> Result<()> {
+        let point = |count| Point::under(Workload::Retained, Some(count), load);
+        let empty = self.load(server, Workload::Lifecycle, load, span).await?;
+        self.found.push((point(0), empty));
+        let filling = Load { tasks: results, ..load.clone() };
+        self.drive(server, Workload::Lifecycle, &filling).await?;
+        let resident = resident_kib(server, "VmRSS:") / 1024.0;
+        let figures = self.load(server, Workload::Lifecycle, load, span).await?;
+        let figures = Figures { tasks: results, rss_mib: Some(resident), ..figures };
+        self.found.push((point(results), figures));
+        Ok(())
+    }
+
+    async fn restarts(
+        &mut self,
+        server: &mut dyn Running,
+        workload: Workload,
+        tasks: u64,
+        times: usize,
+    ) -> Result<()> {
         let mut ready = Vec::new();
         for _ in 0..times {
             ready.push(server.restart().await?.as_secs_f64() * 1_000.0);
         }
         let figures = Figures { p50_ms: median(ready), ..self.figures_without_cost(server, tasks) };
-        self.found.push((Point { producers: 0, ..Point::of(Workload::Restart, tasks) }, figures));
+        self.found.push((Point { producers: 0, ..Point::of(workload, tasks) }, figures));
         Ok(())
     }
 

@@ -28,6 +28,18 @@ pub(crate) enum Step {
         span: Duration,
         filling: Duration,
     },
+    /// Lifecycles on an empty server, and while the results of so many tasks are kept; then a
+    /// restart.
+    Retained {
+        results: u64,
+        load: Load,
+        span: Duration,
+    },
+    /// A producer beside another one that submits a hundred times as much, or more.
+    Fairness {
+        load: Load,
+        span: Duration,
+    },
     /// The time to the first answer with so many tasks in the folder, several times.
     Restart {
         tasks: u64,
@@ -54,6 +66,8 @@ impl Step {
             Self::Load { workload, .. } => *workload,
             Self::Roundtrip { .. } => Workload::Roundtrip,
             Self::Growth { .. } => Workload::Backlog,
+            Self::Retained { .. } => Workload::Retained,
+            Self::Fairness { .. } => Workload::Fairness,
             Self::Restart { .. } => Workload::Restart,
             Self::Scheduled { .. } => Workload::Scheduled,
             Self::IdleConnections { .. } => Workload::IdleConnections,
@@ -132,7 +146,9 @@ impl Plan {
                 span,
                 filling: Duration::from_secs(100),
             },
+            Step::Retained { results: 10_000_000, load: load(4, 4, 100, 4), span },
             Step::Restart { tasks: 100_000, times: 3 },
+            Step::Fairness { load: load(1, 4, 100, 4), span: span * 2 },
             Step::Scheduled { waiting: 1_000_000, due: 10_000, over: Duration::from_secs(10) },
             Step::IdleConnections { connections: 10_000 },
             Step::Listing { tasks: 1_000_000 },
@@ -153,7 +169,9 @@ impl Plan {
                 span,
                 filling: Duration::from_secs(3),
             },
+            Step::Retained { results: 20_000, load: load(4, 4, 100, 4), span },
             Step::Restart { tasks: 1_000, times: 1 },
+            Step::Fairness { load: load(1, 4, 100, 4), span },
             Step::Scheduled { waiting: 10_000, due: 1_000, over: Duration::from_secs(1) },
             Step::IdleConnections { connections: 500 },
             Step::Listing { tasks: 50_000 },

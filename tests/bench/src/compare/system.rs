@@ -14,7 +14,10 @@ pub(crate) enum Workload {
     Lifecycle,
     Roundtrip,
     Backlog,
+    Retained,
     Restart,
+    RestartWithResults,
+    Fairness,
     Scheduled,
     IdleConnections,
     Listing,
@@ -22,12 +25,15 @@ pub(crate) enum Workload {
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Enqueue,
         Self::Lifecycle,
         Self::Roundtrip,
         Self::Backlog,
+        Self::Retained,
         Self::Restart,
+        Self::RestartWithResults,
+        Self::Fairness,
         Self::Scheduled,
         Self::IdleConnections,
         Self::Listing,
@@ -40,7 +46,10 @@ impl Workload {
             Self::Lifecycle => "lifecycle",
             Self::Roundtrip => "roundtrip",
             Self::Backlog => "backlog",
+            Self::Retained => "retained",
             Self::Restart => "restart",
+            Self::RestartWithResults => "restart_with_results",
+            Self::Fairness => "fairness",
             Self::Scheduled => "scheduled",
             Self::IdleConnections => "idle_connections",
             Self::Listing => "listing",
@@ -113,6 +122,13 @@ pub(crate) trait Running {
 
     /// One task at a time on an idle server: from submit until the submitter holds the result.
     fn roundtrip(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
+        not_offered()
+    }
+
+    /// One producer submits `load.tasks` tasks as fast as it can, and workers complete them. Beside
+    /// it another producer submits one task at a time, at most one for each hundred of the first;
+    /// latencies are those of its requests.
+    fn fairness<'a>(&'a self, _load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
         not_offered()
     }
 

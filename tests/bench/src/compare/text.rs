@@ -263,6 +263,15 @@ fn explained(workload: Workload) -> &'static str {
             "One task at a time on an idle server, from submit until the submitter has the result."
         }
         Workload::Backlog => "Lifecycles while `tasks` others wait.",
+        Workload::Retained => {
+            "Lifecycles while the results of `tasks` others are kept, and the memory with these alone."
+        }
+        Workload::RestartWithResults => {
+            "As above, with the results of `tasks` ended tasks, and of those that were measured beside them."
+        }
+        Workload::Fairness => {
+            "One producer submits one task at a time, beside another one that submits batches as fast as it can, at least a hundred times as many tasks. Latencies are those of the first, the rate is that of the second."
+        }
         Workload::Restart => {
             "The time from exec to the first answer, with `tasks` tasks in the folder, after a clean stop: p50."
         }

@@ -40,7 +40,8 @@ impl System for Beanstalkd {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        !matches!(workload, Workload::Roundtrip | Workload::Listing)
+        use Workload::{Fairness, Listing, Retained, Roundtrip};
+        !matches!(workload, Fairness | Listing | Retained | Roundtrip)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

@@ -74,7 +74,8 @@ impl System for RabbitMq {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        !matches!(workload, Workload::Scheduled | Workload::Listing)
+        use Workload::{Fairness, Listing, Retained, Scheduled};
+        !matches!(workload, Fairness | Listing | Retained | Scheduled)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

@@ -67,7 +67,8 @@ impl System for Redis {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        workload != Workload::Listing
+        use Workload::{Fairness, Listing, Retained};
+        !matches!(workload, Fairness | Listing | Retained)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
