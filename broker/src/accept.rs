@@ -52,18 +52,18 @@ pub(crate) async fn accept(listeners: Listeners, shared: Arc<Shared>, sessions: 
         failed = false;
         latest += 1;
         let (guest, shared) = (shared.lobby.enter(latest).await, shared.clone());
-        sessions.spawn(async move {
-            prepare_socket(&stream);
-            match certificates {
-                None => {
-                    let (read, write) = stream.into_split();
-                    session::run(read, write, Peer::plain(address), guest, shared).await;
-                }
-                Some(certificates) => {
-                    serve_with_tls(stream, address, &certificates, guest, shared).await
-                }
+        prepare_socket(&stream);
+        // A plain connection takes no memory for what TLS would need.
+        match certificates {
+            None => {
+                let (read, write) = stream.into_split();
+                let peer = Peer::plain(address);
+                sessions.spawn(session::run(read, write, peer, guest, shared));
             }
-        });
+            Some(certificates) => {
+                sessions.spawn(serve_with_tls(stream, address, certificates, guest, shared));
+            }
+        }
     }
 }
 
@@ -77,7 +77,7 @@ async fn accept_plain(
 async fn serve_with_tls(
     stream: TcpStream,
     address: SocketAddr,
-    certificates: &Certificates,
+    certificates: Certificates,
     guest: Guest,
     shared: Arc<Shared>,
 ) {

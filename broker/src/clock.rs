@@ -18,6 +18,20 @@ const READS_MAX: u32 = 3;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
+/// Measures a short span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     start: Instant,

@@ -2,9 +2,9 @@
 //! hands one batch to the store's thread as soon as the thread has finished the batch before, or
 //! commits a small one itself, and sleeps until the next deadline.
 //!
-//! The driver never waits for a session, and no batch waits for a timer: while one commit is under
-//! way, the next batch fills. A client whose request waits for the driver never counts as silent,
-//! however many requests wait.
+//! While one commit is under way, the next batch fills, so no batch waits for a timer. Only a small
+//! batch may wait a moment for clients that were just answered, see `gather`. A client whose request
+//! waits for the driver never counts as silent, however many requests wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use celeriac_machine::{Effects, Machine};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here};
 use crate::error::RunError;
+use crate::gather::Gather;
 use crate::room::Place;
 use crate::send_queue::SendQueue;
 
@@ -70,6 +71,7 @@ pub(crate) struct Driver {
     batches: Option<mpsc::Sender<Batch>>,
     events: mpsc::UnboundedReceiver<CommitEvent>,
     here: Option<Here>,
+    gather: Gather,
     batch: Batch,
     /// The committer's last report, which the machine has been told.
     disk_is_low: bool,
@@ -102,6 +104,7 @@ impl Driver {
             batches: Some(batches),
             events,
             here,
+            gather: Gather::default(),
             batch: Batch::default(),
             disk_is_low,
             machine_knows_of_low_disk: false,
@@ -128,11 +131,7 @@ impl Driver {
                 }
                 Some(connection) = self.signs.recv() => self.apply(Command::Heard(connection)),
                 () = std::future::ready(()), if may_hand_over => {
-                    // Sessions with an input at this moment send it first, so that the input shares
-                    // the sync.
-                    tokio::task::yield_now().await;
-                    self.collect();
-                    if self.take() {
+                    if self.gather().await {
                         return self.finish().await;
                     }
                     self.commit().await?;
@@ -152,6 +151,37 @@ impl Driver {
             }
             self.check_commit()?;
         }
+    }
+
+    /// Lets clients join the batch before it is committed. Returns true when one of their inputs
+    /// was the last input.
+    async fn gather(&mut self) -> bool {
+        // Sessions with an input at this moment send it first, so that the input shares the sync.
+        tokio::task::yield_now().await;
+        self.collect();
+        if self.take() {
+            return true;
+        }
+        if !self.suits_here() {
+            return false;
+        }
+        let Some(patience) = self.gather.patience() else { return false };
+        let (before, waited) = (self.gather.requests(), Stopwatch::start());
+        while !self.gather.is_complete() && self.suits_here() && waited.elapsed() < patience {
+            tokio::task::yield_now().await;
+            self.collect();
+            if !self.waiting.is_empty() && self.take() {
+                return true;
+            }
+        }
+        self.gather.waited(before);
+        false
+    }
+
+    /// Whether this thread may commit the batch.
+    fn suits_here(&self) -> bool {
+        let waits = self.is_to_look || !self.waiting.is_empty() || !self.inputs.is_empty();
+        self.here.is_some() && !waits && Here::suits(&self.batch)
     }
 
     /// Moves the inputs that wait by now into `waiting`.
@@ -178,6 +208,9 @@ impl Driver {
             match input {
                 Input::Open(connection, queue) => self.batch.opened.push((connection, queue)),
                 Input::Command(command) | Input::Request { command, .. } => {
+                    if let Command::Request { connection, .. } = &command {
+                        self.gather.note(*connection);
+                    }
                     last |= matches!(command, Command::Shutdown);
                     self.batch.bytes += command.payload_bytes();
                     self.machine.apply(now, command, &mut fx);
@@ -262,18 +295,23 @@ impl Driver {
     /// Commits the batch on this thread if it is small and nothing else waits. Otherwise hands it
     /// over.
     async fn commit(&mut self) -> Result<(), RunError> {
-        let waits = self.is_to_look || !self.waiting.is_empty() || !self.inputs.is_empty();
+        let suits_here = self.suits_here();
         let batch = self.take_batch();
         let batch = match &self.here {
-            Some(here) if !waits && Here::suits(&batch) => match here.commit(batch)? {
-                Attempt::Durable { disk_is_low } => {
-                    self.disk_is_low = disk_is_low;
-                    return Ok(());
+            Some(here) if suits_here => {
+                let committing = Stopwatch::start();
+                match here.commit(batch)? {
+                    Attempt::Durable { disk_is_low } => {
+                        self.disk_is_low = disk_is_low;
+                        self.gather.committed(committing.elapsed());
+                        return Ok(());
+                    }
+                    Attempt::NotNow(batch) => batch,
                 }
-                Attempt::NotNow(batch) => batch,
-            },
+            }
             _ => batch,
         };
+        self.gather.forget();
         self.hand_over(batch).await;
         Ok(())
     }

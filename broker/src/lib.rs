@@ -34,6 +34,7 @@ mod descriptors;
 mod driver;
 mod encode;
 mod error;
+mod gather;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;

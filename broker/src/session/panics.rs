@@ -3,7 +3,6 @@
 //! waited for ever. A panic of the driver is none of this file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 
 use celeriac_machine::command::{Code, Refusal};
@@ -12,10 +11,13 @@ use celeriac_machine::command::{Code, Refusal};
 #[derive(Debug, PartialEq)]
 pub(super) struct Panicked;
 
-/// Does the work of a session, and returns also when it panics.
-pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut work = pin!(work);
-    std::future::poll_fn(|context| {
+/// Does the work of a session, and returns also when it panics. The work has memory of its own,
+/// which is given back when it ends.
+pub(super) fn caught<T>(
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    let mut work = Box::pin(work);
+    std::future::poll_fn(move |context| {
         // After a panic nobody looks at the work again.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
             Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
@@ -23,7 +25,6 @@ pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panick
             Err(_panic) => Poll::Ready(Err(Panicked)),
         }
     })
-    .await
 }
 
 /// What the client is told.

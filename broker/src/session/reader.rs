@@ -18,6 +18,13 @@ use crate::room::{Place, Room};
 /// A frame of at most this length needs no shared room: each connection may hold this many bytes.
 const FREE_BYTES: usize = 8 * 1024;
 
+/// A read has room for so many bytes at least, so that one read takes several small frames, and
+/// mostly finds that there is no more.
+const READ_BYTES_MIN: usize = 256;
+
+/// The memory for small frames is taken in pieces of this size.
+const PIECE_BYTES: usize = 1024;
+
 /// A frame of at most this length takes room among the small frames.
 pub(super) const SMALL_BYTES: usize = 64 * 1024;
 
@@ -188,11 +195,14 @@ impl<R: Incoming> Reader<R> {
 
     /// Makes room for more bytes of the frame. Returns how many bytes may be read.
     async fn make_room(&mut self) -> Result<usize, EndOfFrames> {
-        let Some(length) = self.codec.announced(&self.buffer)? else { return Ok(FREE_BYTES) };
+        let Some(length) = self.codec.announced(&self.buffer)? else {
+            self.make_small_room(0);
+            return Ok(FREE_BYTES);
+        };
         let whole = LENGTH_BYTES + length;
         let missing = whole - self.buffer.len();
         if length <= FREE_BYTES {
-            self.buffer.reserve(missing);
+            self.make_small_room(missing);
             return Ok(FREE_BYTES);
         }
         if self.under_way.is_none() {
@@ -213,6 +223,14 @@ impl<R: Incoming> Reader<R> {
             self.buffer = larger;
         }
         Ok(missing.min(READ_BYTES_MAX))
+    }
+
+    /// Makes room for the rest of a small frame, and for a little more.
+    fn make_small_room(&mut self, missing: usize) {
+        let needed = missing + READ_BYTES_MIN;
+        if self.buffer.capacity() - self.buffer.len() < needed {
+            self.buffer.reserve(needed.max(PIECE_BYTES));
+        }
     }
 
     /// Reads once. While only parts of a frame come, each heartbeat period with some bytes is a
