@@ -3,8 +3,8 @@
 //! commits a small one itself, and sleeps until the next deadline.
 //!
 //! While one commit is under way, the next batch fills, so no batch waits for a timer. Only a small
-//! batch may wait a moment for clients that were just answered, see `gather`. A client whose request
-//! waits for the driver never counts as silent, however many requests wait.
+//! batch may wait a moment for clients that were just answered, see `gather`. A client whose
+//! request waits for the driver never counts as silent, however many requests wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
