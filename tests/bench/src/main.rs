@@ -14,6 +14,7 @@ mod load;
 mod scheduled;
 mod soak;
 mod start;
+mod steps;
 mod table;
 mod waits;
 
@@ -50,6 +51,8 @@ enum Command {
     Scheduled(scheduled::Options),
     /// Pages of a listing by several filters, while other load runs.
     Listing(listing::Options),
+    /// The longest step of the machine, for each request that looks at many tasks.
+    Steps(steps::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
     Inside(inside::Options),
     /// A steady load while workers and the broker are killed, frozen and cut off. Every task must
@@ -75,6 +78,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Start(options) => start::run(options).await?,
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,
+        Command::Steps(options) => steps::run(&options)?,
         Command::Inside(options) => inside::run(&options)?,
         Command::Soak(options) => soak::run(options).await?,
     };

@@ -146,6 +146,7 @@ fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
     let disk =
         backlog(1_000_000).and_then(|figures| Some((figures.disk_mib? - 64.0) / figures.live_mib?));
     let million = |workload| ours(workload, Some(1_000_000))?.p99_ms;
+    let longest_step = ours(Workload::WorstStep, Some(10_000_000)).and_then(|step| step.p99_ms);
     let idle = ours(Workload::IdleConnections, None).and_then(|figures| figures.kib_each);
     vec![
         at_most(
@@ -171,6 +172,7 @@ fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
         ),
         at_most("memory of an idle connection", idle, 20.0, "KiB"),
         at_most("a page of 100 out of a million, p99", million(Workload::Listing), 20.0, "ms"),
+        at_most("the longest step among ten million tasks", longest_step, 5.0, "ms"),
     ]
 }
 

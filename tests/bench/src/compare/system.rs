@@ -18,11 +18,12 @@ pub(crate) enum Workload {
     Scheduled,
     IdleConnections,
     Listing,
+    WorstStep,
 }
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Enqueue,
         Self::Lifecycle,
         Self::Roundtrip,
@@ -31,6 +32,7 @@ impl Workload {
         Self::Scheduled,
         Self::IdleConnections,
         Self::Listing,
+        Self::WorstStep,
     ];
 
     /// Its name in the report.
@@ -44,6 +46,7 @@ impl Workload {
             Self::Scheduled => "scheduled",
             Self::IdleConnections => "idle_connections",
             Self::Listing => "listing",
+            Self::WorstStep => "worst_step",
         }
     }
 }
@@ -135,6 +138,12 @@ pub(crate) trait Running {
 
     /// Lists pages of 100 out of so many tasks; a latency for each page.
     fn list(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
+        not_offered()
+    }
+
+    /// Sends every request that looks at many tasks to a state machine of so many tasks; a latency
+    /// for the longest step of each request.
+    fn longest_steps(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         not_offered()
     }
 

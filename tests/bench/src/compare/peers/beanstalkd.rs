@@ -40,7 +40,7 @@ impl System for Beanstalkd {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        !matches!(workload, Workload::Roundtrip | Workload::Listing)
+        !matches!(workload, Workload::Roundtrip | Workload::Listing | Workload::WorstStep)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

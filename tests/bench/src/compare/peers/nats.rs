@@ -58,7 +58,7 @@ impl System for Nats {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        !matches!(workload, Workload::Scheduled | Workload::Listing)
+        !matches!(workload, Workload::Scheduled | Workload::Listing | Workload::WorstStep)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

@@ -67,7 +67,7 @@ impl System for Redis {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        workload != Workload::Listing
+        !matches!(workload, Workload::Listing | Workload::WorstStep)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
