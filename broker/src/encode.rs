@@ -9,7 +9,7 @@ mod outcomes;
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, RequestId, SignalKind,
+    Answer, CancelOutcome, Code, Order, Page, Push, Refusal, ReportOutcome, RequestId, SignalKind,
     SubmitOutcome, WaitingFor,
 };
 use celeriac_proto::limits::{

@@ -259,17 +259,29 @@ fn running_tasks_are_listed_worker_by_worker() {
 fn the_line_of_a_queue_is_listed_in_the_order_of_delivery() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         submit a1..a3
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
         submit b name=other
+            c: Created { state: Queued }
         submit d priority=9
+            c: Created { state: Queued }
         submit e priority=0
+            c: Created { state: Queued }
         submit f in=1h
+            c: Created { state: Scheduled }
         cancel a2
+            c: ("a2", Revoked)
         list state=Queued queue=default
+            c: page d Queued for Worker g1 v1, a1 Queued for Worker g1 v1, a3 Queued for Worker g1 v1, b Queued for Worker g1 v1, e Queued for Worker g1 v1 next None
         list state=Queued queue=default limit=2
+            c: page d Queued for Worker g1 v1, a1 Queued for Worker g1 v1 next Some(Line/0/70650219154374657/0/2) looked 2 of 5
         list state=Queued queue=default name=other
+            c: page b Queued for Worker g1 v1 next None
         list state=Queued queue=default newest limit=2
+            c: page e Queued for Worker g1 v1, d Queued for Worker g1 v1 next Some(5)
         list state=Queued queue=nothing
+            c: page  next None
     "#]]);
 }
 
@@ -277,26 +289,51 @@ fn the_line_of_a_queue_is_listed_in_the_order_of_delivery() {
 fn the_tasks_that_ended_last_are_listed_first() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         connect w runs=job
+            w: welcome new leases []
         credit w 3
+            w: done
         submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
         submit b
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
         submit d
+            c: Created { state: Queued }
+            w: deliver d lease 3 attempt 1 delivery 1
         complete b
+            w: Ok(Success)
         fail a last
+            w: Ok(Failure)
         list ended
+            c: page a Failure g1 v4, b Success g1 v4 next None
         list ended limit=1
+            c: page a Failure g1 v4 next Some(Ended/0/1/0/1) looked 1 of 2
         submit b
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver b lease 4 attempt 1 delivery 1
         list ended
+            c: page a Failure g1 v4 next None
         list ended state=Failure
+            c: page a Failure g1 v4 next None
         complete d
+            w: Ok(Success)
         after 1s
         cancel b
+            w: signal TakenBack leases [4] (cancelled)
+            c: ("b", Revoked)
         list ended limit=2
+            c: page b Revoked g2 v3, d Success g1 v4 next Some(Ended/0/2/2/2) looked 2 of 4
         forget d
+            c: Ok(())
         list ended
+            c: page b Revoked g2 v3, a Failure g1 v4 next None
         restart
         connect c
+            c: welcome new leases []
         list ended
+            c: page b Revoked g2 v3, a Failure g1 v4 next None
     "#]]);
 }
