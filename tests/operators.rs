@@ -182,6 +182,40 @@ async fn tasks_are_listed_by_what_they_are() {
 }
 
 #[tokio::test]
+async fn tasks_are_listed_in_the_orders_of_their_lists() {
+    let broker = BrokerProcess::start().await;
+    let client = broker.client().await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    for id in ["one", "two", "three", "four"] {
+        let name = if id == "three" { "fine" } else { "broken" };
+        let task = Submission::new(name).queue("default").task_id(id);
+        let task = client.submit::<()>(task).await.expect("submitted");
+        // The outcome does not matter, only that the ends have an order.
+        let _ = task.get(PATIENCE).await;
+    }
+    let dead = || TaskFilter::new().state(State::Failure);
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = client.tasks(dead(), 1, cursor).await.expect("answered");
+        found.extend(ids(&page).into_iter().map(str::to_owned));
+        assert!(page.looked <= page.total && page.total == 3, "{page:?}");
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, ["four", "two", "one"]);
+    let page = client.ended_tasks(TaskFilter::new(), 2, None).await.expect("answered");
+    assert!(page.just_ended);
+    assert_eq!(ids(&page), ["four", "three"]);
+    let next = client.ended_tasks(TaskFilter::new(), 100, page.cursor.clone()).await;
+    assert_eq!(ids(&next.expect("answered")), ["two", "one"]);
+    let other = client.tasks(dead(), 1, page.cursor).await;
+    let code = other.expect_err("the cursor is that of another listing").code();
+    assert_eq!(code, Some(ErrorCode::InvalidArgument));
+}
+
+#[tokio::test]
 async fn workers_are_listed_quieted_and_shut_down() {
     let broker = BrokerProcess::start().await;
     let client = broker.client().await;

@@ -9,7 +9,7 @@ mod outcomes;
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, RequestId, SignalKind,
+    Answer, CancelOutcome, Code, Order, Page, Push, Refusal, ReportOutcome, RequestId, SignalKind,
     SubmitOutcome, WaitingFor,
 };
 use celeriac_proto::limits::{
@@ -162,9 +162,11 @@ fn shown(shown: Shown, limits: &Limits) -> Body {
             let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
             Body::QueueList(wire::QueueList { queues, cursor })
         }
-        Shown::Page { tasks, newest_first, next } => {
+        Shown::Page(Page { tasks, newest_first, just_ended, next, looked, total }) => {
             let cursor = next.map(page_cursor).unwrap_or_default();
-            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor, newest_first })
+            let tasks = infos(tasks.into_iter().map(|(_, task)| task).collect());
+            let page = wire::TaskPage { tasks, cursor, newest_first, just_ended, looked, total };
+            Body::TaskPage(page)
         }
         Shown::Workers { workers, next } => {
             let workers = workers.into_iter().map(worker_status).collect();

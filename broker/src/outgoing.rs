@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, BrokerOutline, Cursor, DeliveryOutline, MailboxOutline, Outline, Push,
+    Answer, BindingOutline, BrokerOutline, DeliveryOutline, MailboxOutline, Outline, Page, Push,
     QueueOutline, RequestId, WatchKey, WorkerKey, WorkerStatus,
 };
 use celeriac_proto::{MailboxName, QueueName, TaskId};
@@ -34,7 +34,7 @@ pub enum Shown {
     Waited { satisfied: bool, tasks: Selection },
     Watching { watch: WatchKey, tasks: Selection },
     Queues { queues: Vec<QueueView>, next: Option<QueueName> },
-    Page { tasks: Vec<TaskView>, newest_first: bool, next: Option<Cursor> },
+    Page(Page<TaskView>),
     Workers { workers: Vec<WorkerView>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },

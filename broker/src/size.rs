@@ -273,7 +273,7 @@ fn shown(shown: &Shown) -> usize {
         Shown::Got { tasks } | Shown::Waited { tasks, .. } | Shown::Watching { tasks, .. } => {
             selection(tasks)
         }
-        Shown::Page { tasks: page, .. } => tasks(page),
+        Shown::Page(page) => page.tasks.iter().map(|(_, view)| task(view)).sum(),
         Shown::Queues { queues, .. } => queues.iter().map(|one| queue(&one.outline)).sum(),
         Shown::Workers { workers, .. } => {
             let one = |view: &WorkerView| worker(&view.status) + tasks(&view.running);

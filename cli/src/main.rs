@@ -40,6 +40,7 @@ mod help;
 mod json;
 mod line;
 mod logging;
+mod looked;
 mod output;
 mod printable;
 mod queue_view;

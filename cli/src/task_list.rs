@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
 use crate::exit::Failure;
+use crate::looked::Looked;
 use crate::output::{Output, print_to_stderr};
 use crate::table::Table;
 use crate::task_columns::{TaskColumn, chosen_table, table};
@@ -116,7 +117,8 @@ pub(crate) async fn print_list(
     let (columns, order) = usual;
     // All tasks may be more than the memory holds, so they are sorted only on demand.
     let order = options.sort.unwrap_or(if options.all { TaskOrder::None } else { order });
-    let listing = Listing { client, filter, options, columns };
+    let looked = Looked::new(!output.is_json());
+    let listing = Listing { client, filter, options, columns, looked };
     match order {
         TaskOrder::None => listing.print_pages(output).await,
         order => listing.print_sorted(order, output).await,
@@ -128,6 +130,7 @@ struct Listing<'a> {
     filter: TaskFilter,
     options: &'a ListOptions,
     columns: &'a [TaskColumn],
+    looked: Looked,
 }
 
 impl Listing<'_> {
@@ -135,16 +138,19 @@ impl Listing<'_> {
     /// any length needs little memory.
     async fn print_pages(&self, output: &mut Output) -> Result<(), Failure> {
         let mut left = if self.options.all { u64::MAX } else { self.options.limit };
-        let mut before = None;
+        let (mut before, mut is_first) = (None, true);
         loop {
             // One task more than is printed shows whether there are more.
             let wanted = left.saturating_add(1).min(PAGE_TASKS_MAX);
             let mut page = self.page_after(&self.filter, before.as_ref(), wanted).await?;
+            self.looked.clear();
             let printed = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let has_more = page.tasks.len() > printed;
             left -= printed as u64;
-            if before.is_none() || printed > 0 {
-                self.print(&mut page.tasks[..printed], before.is_none(), output).await?;
+            // A page may have no task and not be the last.
+            if printed > 0 || is_first && page.cursor.is_none() {
+                self.print(&mut page.tasks[..printed], is_first, output).await?;
+                is_first = false;
             }
             if has_more && !output.is_json() {
                 print_to_stderr(MORE);
@@ -152,6 +158,7 @@ impl Listing<'_> {
             if has_more || page.cursor.is_none() {
                 return Ok(());
             }
+            self.looked.show(&page);
             before = Some(page);
         }
     }
@@ -164,6 +171,7 @@ impl Listing<'_> {
             TaskOrder::Newest => self.read_newest(limit).await?,
             order => self.read(&self.filter, FirstTasks::new(order, limit)).await?.finish(),
         };
+        self.looked.clear();
         self.print(&mut tasks, true, output).await?;
         if has_more && !output.is_json() {
             print_to_stderr(MORE);
@@ -210,6 +218,7 @@ impl Listing<'_> {
             if page.cursor.is_none() {
                 return Ok(first);
             }
+            self.looked.show(&page);
             before = Some(page);
         }
     }

@@ -169,8 +169,9 @@ impl Client {
     }
 
     /// One page of a listing of tasks: up to `limit` tasks, from the beginning or from the cursor
-    /// of the page before. A page has fewer tasks where more do not fit into the answer. The
-    /// errors of the tasks come without their tracebacks.
+    /// of the page before. A page has fewer tasks, or none, where more do not fit into the answer,
+    /// and where the broker has looked at very many tasks for it. The errors of the tasks come
+    /// without their tracebacks.
     ///
     /// ```no_run
     /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
@@ -235,6 +236,23 @@ impl Client {
     ) -> Result<TaskPage, Error> {
         let list =
             wire::ListTasks { limit, with_tracebacks, newest_first: true, ..Default::default() };
+        self.list_tasks(filter, cursor, list).await
+    }
+
+    /// The tasks that ended last, the last one first: those of the last 10,000 ends that are kept
+    /// and match. The parameters are those of [`Client::tasks`].
+    ///
+    /// A broker that does not know this list lists other tasks: see [`TaskPage::just_ended`].
+    ///
+    /// # Errors
+    /// As [`Client::queues`].
+    pub async fn ended_tasks(
+        &self,
+        filter: TaskFilter,
+        limit: u32,
+        cursor: Option<Bytes>,
+    ) -> Result<TaskPage, Error> {
+        let list = wire::ListTasks { limit, just_ended: true, ..Default::default() };
         self.list_tasks(filter, cursor, list).await
     }
 

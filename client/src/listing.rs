@@ -94,14 +94,21 @@ pub struct TaskPage {
     pub cursor: Option<Bytes>,
     /// Whether the tasks that were submitted last come first.
     pub newest_first: bool,
+    /// Whether the tasks that ended last come first.
+    pub just_ended: bool,
+    /// How many tasks the broker has looked at for this listing, those for the pages before
+    /// included, out of how many: 0 out of 0 if the broker does not say so.
+    pub looked: u64,
+    /// See `looked`.
+    pub total: u64,
 }
 
 impl From<wire::TaskPage> for TaskPage {
     fn from(page: wire::TaskPage) -> Self {
         let cursor = (!page.cursor.is_empty()).then_some(page.cursor);
-        let newest_first = page.newest_first;
+        let wire::TaskPage { newest_first, just_ended, looked, total, .. } = page;
         let tasks = page.tasks.into_iter().map(TaskInfo::from).collect();
-        Self { tasks, cursor, newest_first }
+        Self { tasks, cursor, newest_first, just_ended, looked, total }
     }
 }
 

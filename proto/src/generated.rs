@@ -1474,6 +1474,10 @@ pub struct ListTasks {
     /// each page.
     #[prost(bool, tag = "5")]
     pub newest_first: bool,
+    /// Whether the page lists tasks that have ended, the one that ended last first: those of the last
+    /// 10,000 ends.
+    #[prost(bool, tag = "6")]
+    pub just_ended: bool,
 }
 /// One page of tasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1487,6 +1491,16 @@ pub struct TaskPage {
     /// not know this order leaves the field unset.
     #[prost(bool, tag = "3")]
     pub newest_first: bool,
+    /// Whether the tasks that ended last come first, as the request asked. A broker that does not know
+    /// this list leaves the field unset.
+    #[prost(bool, tag = "4")]
+    pub just_ended: bool,
+    /// How many tasks the listing has looked at, those for the pages before included, and how many
+    /// tasks there are to look at. The listing is over when both are the same.
+    #[prost(uint64, tag = "5")]
+    pub looked: u64,
+    #[prost(uint64, tag = "6")]
+    pub total: u64,
 }
 /// Runs dead tasks again, each as a new generation: those of the ids, or all that match the filter.
 /// The answer is a CountReply.

@@ -91,7 +91,9 @@ const CRATES: &[Rule] = &[
         project: &[
             "celeriac-broker",
             "celeriac-client",
+            "celeriac-machine",
             "celeriac-proto",
+            "celeriac-record",
             "celeriac-tests",
             "celeriac-worker",
         ],
@@ -168,7 +170,7 @@ const BROKER_MODULES: [(&str, &[&str]); 21] = [
 /// of the layers below its own, and no other.
 const MACHINE_LAYERS: [&[&str]; 9] = [
     &["keys", "command", "retry", "slice"],
-    &["clocks", "names", "consumer", "chord"],
+    &["clocks", "names", "consumer", "chord", "ends"],
     &["task", "queue", "session", "timers", "mailbox", "exchange", "step"],
     &["signals", "suspects", "transitions", "successors", "observe", "routes"],
     &["lease", "limits", "consume", "balance", "announce", "mail", "mail_look"],
@@ -181,11 +183,12 @@ const MACHINE_LAYERS: [&[&str]; 9] = [
         "declare",
         "dead",
         "look",
+        "listing",
         "dispatch",
         "connect",
         "restore",
     ],
-    &["scan", "outcome"],
+    &["scan", "outcome", "ordered"],
     &["gather"],
     &["requests", "invariants"],
 ];

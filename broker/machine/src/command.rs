@@ -21,13 +21,13 @@ use celeriac_record::{SessionId, Timestamp};
 use celeriac_proto::{QueueName, TaskName};
 
 pub use self::ask::{
-    Ask, CancelMode, CancelTarget, Cursor, Dead, Failure, Filter, Observe, OnConflict, Operate,
-    Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work, WorkerKey,
-    WrongReport,
+    Ask, CancelMode, CancelTarget, Cursor, Dead, Failure, Filter, List, ListPlace, Observe,
+    OnConflict, Operate, Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work,
+    WorkerKey, WrongReport,
 };
 pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
 pub use self::effect::{
-    Answer, CancelOutcome, Code, Effect, LostWorker, Message, Outlines, Push, Refusal,
+    Answer, CancelOutcome, Code, Effect, LostWorker, Message, Outlines, Page, Push, Refusal,
     ReportOutcome, SignalKind, SubmitOutcome,
 };
 pub use self::mail::{

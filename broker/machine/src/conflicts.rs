@@ -136,7 +136,7 @@ impl Machine {
         }
         self.change_state(step, slot, State::Revoked, Cause::Superseded);
         let task = self.tasks.remove(slot);
-        self.uncount(&task);
+        self.uncount(slot, &task);
     }
 }
 

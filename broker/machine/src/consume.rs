@@ -184,7 +184,10 @@ impl Machine {
             && consumer.leases.len() < CREDIT_MAX as usize;
         let is_alone = consumer.leases.is_empty();
         let order_of = |slot| self.tasks.queued_order(slot);
-        may_take.then(|| self.queues.queue_mut(queue).pop(order_of, is_alone, |_| true))?
+        // The answer says how many tasks there were, so the search goes to the end of the line.
+        let mut looks = u32::MAX;
+        let queue = self.queues.queue_mut(queue);
+        may_take.then(|| queue.pop(order_of, is_alone, |_| true, &mut looks))?
     }
 
     pub(crate) fn set_credit(&mut self, key: SessionKey, credit: u32) {

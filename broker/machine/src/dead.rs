@@ -1,13 +1,14 @@
 //! Dead tasks: the broker keeps tasks that failed for good. An operator may run them again or
 //! discard them.
 
-use celeriac_record::{Slot, State, TaskKey};
+use celeriac_record::{Slot, State, TaskKey, Timestamp};
 
 use crate::Machine;
 use crate::clocks::Moment;
 use crate::command::{Answer, Dead, Effect, Filter};
+use crate::ends::DeadPlace;
 use crate::keys::QueueKey;
-use crate::slice::{CHANGE, Look};
+use crate::slice::CHANGE;
 use crate::step::{Asker, Step};
 use crate::task::{NewTask, Task};
 
@@ -27,6 +28,11 @@ pub(crate) struct DeadMany {
     /// The queue of the filter, valid during one slice.
     pub queue: Option<Option<QueueKey>>,
     fate: Fate,
+    /// The time of the request on the steady clock. Tasks that died later stay as they are.
+    until: Timestamp,
+    /// The place of the task that was looked at last. In each queue the task that died first comes
+    /// first.
+    place: Option<DeadPlace>,
     pub count: u64,
 }
 
@@ -42,7 +48,9 @@ impl Machine {
         let ids = match which {
             Dead::Ids(ids) => ids,
             Dead::Matching(filter) => {
-                let many = DeadMany { filter, queue: None, fate, count: 0 };
+                let (queue, place, count) = (None, None, 0);
+                let until = step.clocks.steady;
+                let many = DeadMany { filter, queue, fate, until, place, count };
                 return self.begin_scan(step, asker, many);
             }
         };
@@ -56,24 +64,49 @@ impl Machine {
         step.answer(asker, Answer::Count(slots.len() as u64));
     }
 
-    pub(crate) fn dead_slot(
+    /// Goes on with a replay or discard by filter. Returns false if the slice is used up before the
+    /// end.
+    pub(crate) fn settle_many(
         &mut self,
         step: &mut Step<'_>,
-        slot: Slot,
         before: u64,
         dead: &mut DeadMany,
-    ) -> Look {
-        let is_dead = self
-            .tasks
-            .try_task(slot)
-            .filter(|task| self.is_dead_for(task, dead.fate) && task.serial() <= before);
-        let Some(task) = is_dead else { return Look::Cost(1) };
-        if !self.matches(task, &dead.filter, dead.queue) {
-            return Look::Cost(self.cost_of(task, &dead.filter));
+    ) -> bool {
+        let queue = match dead.queue {
+            // There is no such queue.
+            Some(None) => return true,
+            queue => queue.flatten(),
+        };
+        while let Some(place) = self.ends.dead_before(queue, dead.place) {
+            if !self.scans.has_looks() {
+                return false;
+            }
+            dead.place = Some(place);
+            let cost = self.settle_dead_task(step, place, before, dead);
+            self.scans.spend(cost);
         }
-        self.settle_one(step, slot, dead.fate);
+        true
+    }
+
+    /// Looks at one dead task, and returns the cost.
+    fn settle_dead_task(
+        &mut self,
+        step: &mut Step<'_>,
+        place: DeadPlace,
+        before: u64,
+        dead: &mut DeadMany,
+    ) -> u32 {
+        let task = self.tasks.task(place.slot());
+        let is_late = task.serial() > before || place.ended() > dead.until;
+        if is_late || !self.is_dead_for(task, dead.fate) {
+            return 1;
+        }
+        if !self.matches(task, &dead.filter, dead.queue) {
+            return self.cost_of(task, &dead.filter);
+        }
+        self.settle_one(step, place.slot(), dead.fate);
         dead.count += 1;
-        Look::Cost(CHANGE)
+        CHANGE
     }
 
     /// Whether a task is dead and may have this fate. A put task never ran, and nothing could run.
@@ -103,7 +136,7 @@ impl Machine {
         // The use is counted again before `uncount` ends one use, so that the name never becomes
         // unused.
         self.names.take_again(dead.name);
-        self.uncount(&dead);
+        self.uncount(slot, &dead);
         self.latest_serial += 1;
         let task = NewTask {
             id,

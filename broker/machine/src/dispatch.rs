@@ -10,19 +10,33 @@ use celeriac_record::{Cancel, Slot};
 use crate::Machine;
 use crate::command::{ConnectionKey, DeliveryOutline, Message};
 use crate::keys::{QueueKey, SessionKey};
+use crate::slice::CHANGE;
 use crate::step::Step;
 
+/// The bound of one tick, in looks at a slot: some milliseconds of work. The next tick follows at
+/// once with the rest.
+const TICK: u32 = 400_000;
+
 impl Machine {
-    /// Delivers every ready task that a worker can take. Each worker gets all its tasks in one
-    /// message.
+    /// Delivers the ready tasks that a worker can take. Each worker gets all its tasks of one tick
+    /// in one message.
     pub(crate) fn dispatch(&mut self, step: &mut Step<'_>) {
+        let from = self.dispatch_from.take().unwrap_or_default();
         if self.sessions.hungry == 0 || self.queues.ready.is_empty() {
             return;
         }
         let mut outgoing: BTreeMap<ConnectionKey, Vec<DeliveryOutline>> = BTreeMap::new();
-        let queues: Vec<QueueKey> = self.queues.ready.iter().copied().collect();
+        let ready = &self.queues.ready;
+        let queues: Vec<QueueKey> =
+            ready.range(from..).chain(ready.range(..from)).copied().collect();
+        let mut looks = TICK;
         for queue in queues {
-            self.dispatch_queue(step, queue, &mut outgoing);
+            self.dispatch_queue(step, queue, &mut looks, &mut outgoing);
+            if looks == 0 {
+                // The next tick begins with the next queue, so that no queue waits for ever.
+                self.dispatch_from = Some(queue + 1);
+                break;
+            }
         }
         for (connection, deliveries) in outgoing {
             step.send(connection, Message::Deliver(deliveries));
@@ -33,10 +47,11 @@ impl Machine {
         &mut self,
         step: &mut Step<'_>,
         queue: QueueKey,
+        looks: &mut u32,
         outgoing: &mut BTreeMap<ConnectionKey, Vec<DeliveryOutline>>,
     ) {
         let mut unable: Vec<SessionKey> = Vec::new();
-        while self.queues.ready.contains(&queue) {
+        while *looks > 0 && self.queues.ready.contains(&queue) {
             let Some(taker) = self.next_taker(queue, &unable) else { return };
             self.queues.queue_mut(queue).turn = taker;
             if self.begins_to_drain(queue, taker) {
@@ -54,12 +69,13 @@ impl Machine {
             }
             let from = self.choose_queue(taker, queue);
             let taken = self
-                .take_from(from, taker)
-                .or_else(|| (from != queue).then(|| self.take_from(queue, taker))?);
+                .take_from(from, taker, looks)
+                .or_else(|| (from != queue).then(|| self.take_from(queue, taker, looks))?);
             let Some(slot) = taken else {
                 unable.push(taker);
                 continue;
             };
+            *looks = looks.saturating_sub(CHANGE);
             if self.ends_expired(step, slot) {
                 continue;
             }
@@ -104,12 +120,13 @@ impl Machine {
         worker.queues[index].queue
     }
 
-    fn take_from(&mut self, queue: QueueKey, taker: SessionKey) -> Option<Slot> {
+    fn take_from(&mut self, queue: QueueKey, taker: SessionKey, looks: &mut u32) -> Option<Slot> {
         let session = self.sessions.session(taker);
         self.queues.queue_mut(queue).pop(
             |slot| self.tasks.queued_order(slot),
             session.consumer.leases.is_empty(),
             |name| session.consumer.can_run(name),
+            looks,
         )
     }
 

@@ -64,8 +64,14 @@ impl Machine {
                 !task.is_waiting() || run.is_none_or(may_wait),
                 "after a cancel a task waits only so that its end is announced"
             );
+            assert!(
+                task.state != State::Failure || self.ends.is_dead(task.queue(), slot),
+                "each dead task has its place among them"
+            );
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
+        let dead: u64 = counts.values().map(|count| count[4]).sum();
+        assert_eq!(self.ends.dead() as u64, dead, "only dead tasks stand among them");
         self.check_sessions(leased);
         self.check_queues(&counts);
         self.check_mail();

@@ -35,12 +35,14 @@ mod consumer;
 mod dead;
 mod declare;
 mod dispatch;
+mod ends;
 mod exchange;
 mod gather;
 mod invariants;
 mod keys;
 mod lease;
 mod limits;
+mod listing;
 mod look;
 mod mail;
 mod mail_look;
@@ -48,6 +50,7 @@ mod mailbox;
 mod names;
 mod observe;
 mod operate;
+mod ordered;
 mod outcome;
 mod queue;
 mod report;
@@ -74,7 +77,9 @@ use celeriac_record::{Lease, Timestamp};
 use self::chord::Chords;
 use self::clocks::Clocks;
 use self::command::{Command, Monotonic, Now};
+use self::ends::Ends;
 use self::exchange::Exchanges;
+use self::keys::QueueKey;
 use self::mailbox::Mailboxes;
 use self::names::Names;
 use self::observe::Observers;
@@ -113,6 +118,7 @@ pub struct Machine {
     observers: Observers,
     timers: Timers,
     successors: Successors,
+    ends: Ends,
     chords: Chords,
     usual_plan: Plan,
     restoring: Restoring,
@@ -129,6 +135,8 @@ pub struct Machine {
     /// When the machine next checks the balance between workers.
     balance_at: Option<Monotonic>,
     scans: Scans,
+    /// Where the next tick goes on with deliveries, if the last one left some.
+    dispatch_from: Option<QueueKey>,
     mailboxes: Mailboxes,
     exchanges: Exchanges,
 }
@@ -137,9 +145,9 @@ pub struct Machine {
 /// and small corrections of the clock stay below.
 const CLOCK_DRIFT_MS: u64 = 100;
 
-/// The most timers of tasks that one tick handles: some milliseconds of work. The next tick follows
-/// at once with the rest.
-const TIMERS_PER_TICK: usize = 10_000;
+/// The most timers of tasks, and the most other timers, that one tick handles: some milliseconds of
+/// work. The next tick follows at once with the rest.
+const TIMERS_PER_TICK: usize = 2_000;
 
 impl Machine {
     /// A machine without tasks.
@@ -154,6 +162,7 @@ impl Machine {
             observers: Observers::default(),
             timers: Timers::default(),
             successors: Successors::default(),
+            ends: Ends::default(),
             chords: Chords::default(),
             restoring: Restoring::default(),
             latest_serial: 0,
@@ -165,6 +174,7 @@ impl Machine {
             clock_was_set: false,
             balance_at: None,
             scans: Scans::default(),
+            dispatch_from: None,
             mailboxes: Mailboxes::default(),
             exchanges: Exchanges::default(),
         }
@@ -205,7 +215,8 @@ impl Machine {
     /// Handles the timers that are due, and delivers tasks to workers.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
         let step = &mut self.step(now, effects);
-        while let Some(timer) = self.timers.pop_mono(now.mono) {
+        for _ in 0..TIMERS_PER_TICK {
+            let Some(timer) = self.timers.pop_mono(now.mono) else { break };
             match timer {
                 MonoTimer::Session(key) => self.session_timer(step, key),
                 MonoTimer::Wait(key) => self.wait_timer(step, key),
@@ -232,8 +243,9 @@ impl Machine {
 
     /// When [`Machine::tick`] has something to do next, on either clock.
     pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
-        // A scan under way continues at once.
-        let next_mono = if self.scans.is_empty() { self.timers.next_mono() } else { Some(0) };
+        // Scans and deliveries under way continue at once.
+        let is_done = self.scans.is_empty() && self.dispatch_from.is_none();
+        let next_mono = if is_done { self.timers.next_mono() } else { Some(0) };
         let offset = self.steady_offset.unwrap_or(0);
         let next_steady =
             self.timers.next_steady().map(|at| at.saturating_sub(offset).max(0) as Monotonic);

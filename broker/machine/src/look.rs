@@ -1,133 +1,27 @@
 //! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change
 //! no task, queue or session.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use celeriac_proto::{QueueName, TaskId};
-use celeriac_record::{Slot, State, TaskKey};
+use celeriac_record::{Slot, State};
 
 use crate::Machine;
 use crate::command::{
-    BrokerOutline, Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor,
-    WorkerKey, WorkerOutline, WorkerStatus,
+    BrokerOutline, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor, WorkerKey,
+    WorkerOutline, WorkerStatus,
 };
 use crate::keys::{QueueKey, SessionKey};
 use crate::session::Session;
-use crate::slice::{Look, RULES};
 use crate::step::{Asker, Step};
 use crate::task::Task;
 
-/// A page of a listing, under way.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    pub filter: Filter,
-    /// The queue of the filter, valid during one slice.
-    pub queue: Option<Option<QueueKey>>,
-    limit: usize,
-    with_tracebacks: bool,
-    /// The first slot to look at.
-    pub from: Slot,
-    found: Found,
-}
-
-/// The tasks that a page has so far.
-#[derive(Debug)]
-enum Found {
-    /// The first tasks in the order of their slots.
-    First(Vec<TaskKey>),
-    /// The tasks with the highest serials. The machine keeps no order of serials, so it looks at
-    /// all tasks for each page.
-    Newest {
-        /// Only tasks with lower serials.
-        below: u64,
-        /// Serials with slots, the lowest serial on top.
-        tasks: BinaryHeap<Reverse<(u64, Slot)>>,
-        /// Whether a task was found that has no place on the page.
-        has_more: bool,
-    },
-}
-
-/// The page that a client asks for.
-#[derive(Debug)]
-pub(crate) struct PageAsked {
-    pub filter: Filter,
-    pub limit: usize,
-    pub newest_first: bool,
-    pub after: Option<Cursor>,
-    pub with_tracebacks: bool,
-}
-
 /// The most queues, and the most workers, of one page: some milliseconds of work.
 const QUEUES_PER_PAGE: usize = 10_000;
+/// The looks that a page of queues takes for the oldest waiting tasks.
+const OLDEST_LOOKS: u32 = 100_000;
 const WORKERS_PER_PAGE: usize = 1_000;
 
 /// The most leases of a worker that a listing shows.
 const RUNNING_SHOWN: usize = 100;
-
-impl Listing {
-    /// Whether the page needs no further task.
-    fn is_full(&self) -> bool {
-        matches!(&self.found, Found::First(found) if found.len() == self.limit)
-    }
-
-    /// Whether a task with this serial could change the page.
-    fn may_show(&self, serial: u64) -> bool {
-        match &self.found {
-            Found::First(_) => true,
-            Found::Newest { below, has_more, .. } => {
-                serial < *below && !(*has_more && self.lowest().is_some_and(|low| serial < low))
-            }
-        }
-    }
-
-    fn add(&mut self, key: TaskKey) {
-        match &mut self.found {
-            Found::First(found) => found.push(key),
-            Found::Newest { tasks, has_more, .. } => {
-                tasks.push(Reverse((key.serial, key.slot)));
-                if tasks.len() > self.limit {
-                    tasks.pop();
-                    *has_more = true;
-                }
-            }
-        }
-    }
-
-    /// The lowest serial among the newest tasks.
-    fn lowest(&self) -> Option<u64> {
-        match &self.found {
-            Found::First(_) => None,
-            Found::Newest { tasks, .. } => tasks.peek().map(|Reverse((serial, _))| *serial),
-        }
-    }
-
-    /// The tasks in the order of the page.
-    fn keys(&self) -> Vec<TaskKey> {
-        match &self.found {
-            Found::First(found) => found.clone(),
-            Found::Newest { tasks, .. } => {
-                let sorted = tasks.clone().into_sorted_vec().into_iter();
-                sorted.map(|Reverse((serial, slot))| TaskKey { slot, serial }).collect()
-            }
-        }
-    }
-
-    /// Whether the newest tasks come first.
-    pub fn is_newest_first(&self) -> bool {
-        matches!(self.found, Found::Newest { .. })
-    }
-
-    /// The start of the next page. The scan has ended before the slot `next` of `end` slots.
-    pub fn next(&self, next: Slot, end: Slot) -> Option<Cursor> {
-        match &self.found {
-            Found::First(_) => (next < end).then(|| Cursor::Slot(next.saturating_sub(1))),
-            Found::Newest { has_more, .. } => {
-                self.lowest().filter(|_| *has_more).map(Cursor::Serial)
-            }
-        }
-    }
-}
 
 impl Machine {
     pub(crate) fn outlines(
@@ -155,7 +49,12 @@ impl Machine {
         }
     }
 
-    fn outline_of_slot(&self, step: &Step<'_>, slot: Slot, with_tracebacks: bool) -> TaskOutline {
+    pub(crate) fn outline_of_slot(
+        &self,
+        step: &Step<'_>,
+        slot: Slot,
+        with_tracebacks: bool,
+    ) -> TaskOutline {
         let id = self.tasks.id(self.tasks.task(slot));
         let task = Some(self.outline(step, slot));
         TaskOutline { id, task, with_result: false, with_payload: false, with_tracebacks }
@@ -195,92 +94,9 @@ impl Machine {
         }
     }
 
-    /// One page of the tasks that match, in the order of their slots, or the newest ones.
-    pub(crate) fn list_tasks(&mut self, step: &mut Step<'_>, asker: Asker, asked: PageAsked) {
-        let PageAsked { filter, limit, newest_first, after, with_tracebacks } = asked;
-        let from = match after {
-            Some(Cursor::Slot(slot)) => slot.saturating_add(1),
-            _ => 0,
-        };
-        let below = match after {
-            Some(Cursor::Serial(serial)) => serial,
-            _ => u64::MAX,
-        };
-        let found = match newest_first {
-            true => Found::Newest { below, tasks: BinaryHeap::new(), has_more: false },
-            false => Found::First(Vec::new()),
-        };
-        let listing = Listing { filter, queue: None, limit, from, with_tracebacks, found };
-        self.begin_scan(step, asker, listing);
-    }
-
-    pub(crate) fn list_slot(&self, slot: Slot, listing: &mut Listing) -> Look {
-        if listing.is_full() {
-            return Look::Enough;
-        }
-        let Some(task) = self.tasks.try_task(slot) else { return Look::Cost(1) };
-        if !listing.may_show(task.serial()) {
-            return Look::Cost(1);
-        }
-        if self.matches(task, &listing.filter, listing.queue) {
-            listing.add(self.tasks.key(slot));
-            return Look::Cost(RULES);
-        }
-        Look::Cost(self.cost_of(task, &listing.filter))
-    }
-
-    /// The tasks that the listing found, in their present state. Since then some tasks may have
-    /// been removed, or may match no longer.
-    pub(crate) fn page(&self, step: &Step<'_>, listing: &Listing) -> Vec<TaskOutline> {
-        let matches = |key: &&TaskKey| {
-            let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
-            task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
-        };
-        listing
-            .keys()
-            .iter()
-            .filter(matches)
-            .map(|key| self.outline_of_slot(step, key.slot, listing.with_tracebacks))
-            .collect()
-    }
-
-    /// The cost of finding that a task does not match.
-    pub(crate) fn cost_of(&self, task: &Task, filter: &Filter) -> u32 {
-        if filter.tag.is_none() && filter.root.is_none() && filter.id_prefix.is_empty() {
-            return 1;
-        }
-        RULES + self.tasks.plan(task).map_or(0, |plan| plan.tags.len() as u32)
-    }
-
-    /// Whether a task matches a filter. `queue` is the queue of the filter after its look-up;
-    /// `Some(None)` means that the queue does not exist.
-    pub(crate) fn matches(
-        &self,
-        task: &Task,
-        filter: &Filter,
-        queue: Option<Option<QueueKey>>,
-    ) -> bool {
-        let plan = self.tasks.plan(task);
-        queue.is_none_or(|queue| queue == Some(task.queue()))
-            && (filter.states.is_empty() || filter.states.contains(&task.state))
-            && filter.name.as_ref().is_none_or(|name| self.names.name(task.name) == name)
-            && filter
-                .tag
-                .as_ref()
-                .is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
-            && filter
-                .root
-                .as_ref()
-                .is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
-            && filter.submitted_before.is_none_or(|at| task.submitted_at() < at)
-            && filter.submitted_after.is_none_or(|at| task.submitted_at() > at)
-            && (filter.id_prefix.is_empty()
-                || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
-    }
-
     /// One page of the named queues that exist, or of all of them, in the order of their names.
     pub(crate) fn list_queues(
-        &self,
+        &mut self,
         step: &mut Step<'_>,
         asker: Asker,
         mut names: Vec<QueueName>,
@@ -300,14 +116,17 @@ impl Machine {
         };
         let is_cut = keys.len() > QUEUES_PER_PAGE;
         keys.truncate(QUEUES_PER_PAGE);
+        let mut looks = OLDEST_LOOKS;
         let queues: Vec<QueueOutline> =
-            keys.into_iter().map(|key| self.queue_outline(step, key)).collect();
+            keys.into_iter().map(|key| self.queue_outline(step, key, &mut looks)).collect();
         let next = queues.last().filter(|_| is_cut).map(|queue| queue.record.name.clone());
         let wall = step.now.wall;
         step.show(asker, Outlines::Queues { queues, next, wall });
     }
 
-    fn queue_outline(&self, step: &Step<'_>, key: QueueKey) -> QueueOutline {
+    fn queue_outline(&mut self, step: &Step<'_>, key: QueueKey, looks: &mut u32) -> QueueOutline {
+        let order_of = |slot| self.tasks.queued_order(slot);
+        let oldest = self.queues.queue_mut(key).oldest(order_of, looks);
         let queue = self.queues.queue(key);
         let connected = |session: &Session| session.connection.is_some();
         let workers =
@@ -318,7 +137,7 @@ impl Machine {
             scheduled: queue.scheduled,
             leased: queue.leased + queue.started,
             dead: queue.dead,
-            oldest: queue.oldest(|slot| self.tasks.queued_order(slot)),
+            oldest,
             workers: workers as u32,
             submitted_total: queue.submitted_total,
             ended_total: queue.ended_total,

@@ -226,7 +226,7 @@ impl Machine {
                 // The new record of the slot, which follows, replaces the old records.
                 self.keep_for_waits(step, slot);
                 let task = self.tasks.remove(slot);
-                self.uncount(&task);
+                self.uncount(slot, &task);
                 slot
             }
             None => self.tasks.next_slot(),
@@ -278,9 +278,16 @@ impl Machine {
         task.set_due(step.clocks.after(ttl_ms));
         let due = task.due();
         let errors = new.error.into_iter().collect();
+        let is_end = new.progress.is_none();
         let run = Run { progress: new.progress, errors, ..Run::default() };
         self.tasks.extra_mut(slot).run = Some(Box::new(run));
         self.enter(slot);
+        if new.state == State::Failure {
+            self.ends.add_dead(queue_key, slot, step.clocks.steady);
+        }
+        if is_end {
+            self.ends.note_end(self.tasks.key(slot));
+        }
         self.publish_end(step, slot, new.ended);
         self.strip(slot);
         self.timers.set(Moment::Steady(due), slot, Kind::Forget);

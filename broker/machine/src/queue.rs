@@ -5,7 +5,8 @@ mod line;
 mod rate;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use celeriac_proto::QueueName;
 use celeriac_record::{QueueRecord, Slot, State};
@@ -93,6 +94,29 @@ struct Head {
     rank: u8,
     order: u64,
     lane: usize,
+}
+
+/// The place of a waiting task among all tasks that wait in its queue: the order of delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinePlace {
+    rank: u8,
+    pub order: u64,
+    pub slot: Slot,
+}
+
+/// The bits of an order, which is the lower part of the number of a place.
+const ORDER_BITS: u32 = 48;
+
+impl LinePlace {
+    /// The rank and the order in one number.
+    pub fn number(self) -> u64 {
+        u64::from(self.rank) << ORDER_BITS | self.order
+    }
+
+    pub fn from_number(number: u64, slot: Slot) -> Self {
+        let order = number & ((1 << ORDER_BITS) - 1);
+        Self { rank: (number >> ORDER_BITS) as u8, order, slot }
+    }
 }
 
 fn rank(priority: u8) -> u8 {
@@ -244,12 +268,14 @@ impl Queue {
     }
 
     /// Takes the first task in line whose name `can_run` allows. `order_of` gives the order of the
-    /// task of a slot, if the task is in line.
+    /// task of a slot, if the task is in line. Very many tasks may have left the line behind its
+    /// head: when no `looks` are left, the next call goes on where this one ended.
     pub fn pop(
         &mut self,
         order_of: impl Fn(Slot) -> Option<u64>,
         suspects: bool,
         can_run: impl Fn(NameKey) -> bool,
+        looks: &mut u32,
     ) -> Option<Slot> {
         loop {
             let lane_of = |head: &Head| &self.lanes[head.lane];
@@ -257,33 +283,87 @@ impl Queue {
             let head = *self.heads.iter().find(|head| may_take(lane_of(head)))?;
             let lane = &mut self.lanes[head.lane];
             let first = lane.places.pop_front().filter(|place| stands(&order_of, *place).is_some());
-            let next = skip_gone(&order_of, &mut lane.places);
+            let next = skip_gone(&order_of, &mut lane.places, head.order, looks);
             self.set_head(head.lane, next);
-            if let Some(place) = first {
-                return Some(place.slot);
+            if first.is_some() || *looks == 0 {
+                return first.map(|place| place.slot);
             }
         }
     }
 
     /// Removes suspects that have left the line from the heads of their lanes.
     pub fn drop_gone_suspects(&mut self, order_of: impl Fn(Slot) -> Option<u64>) {
+        // There are few suspects, so few of them have left.
+        let mut looks = u32::MAX;
         for lane in 0..self.lanes.len() {
-            let is_gone = |place: &Place| stands(&order_of, *place).is_none();
-            if self.lanes[lane].of_suspects && self.lanes[lane].places.front().is_some_and(is_gone)
-            {
-                let next = skip_gone(&order_of, &mut self.lanes[lane].places);
-                self.set_head(lane, next);
+            if self.lanes[lane].of_suspects {
+                self.drop_gone(lane, &order_of, &mut looks);
             }
         }
     }
 
-    /// The task that has been in line for the longest time.
-    pub fn oldest(&self, order_of: impl Fn(Slot) -> Option<u64>) -> Option<Slot> {
-        let first = |lane: &Lane| {
-            let mut places = lane.places.iter();
-            places.find_map(|place| Some((stands(&order_of, *place)?, place.slot)))
-        };
-        self.lanes.iter().filter_map(first).min().map(|(_, slot)| slot)
+    /// Removes tasks that have left the line from the head of a lane.
+    fn drop_gone(&mut self, lane: usize, order_of: &impl Fn(Slot) -> Option<u64>, looks: &mut u32) {
+        let Lane { places, head: Some(head), .. } = &mut self.lanes[lane] else { return };
+        if places.front().is_some_and(|place| stands(order_of, *place).is_none()) {
+            let next = skip_gone(order_of, places, head.order, looks);
+            self.set_head(lane, next);
+        }
+    }
+
+    /// The task that has been in line for the longest time. While very many tasks that have left
+    /// the line stand in front of it, it is not known: each call takes some of them away.
+    pub fn oldest(
+        &mut self,
+        order_of: impl Fn(Slot) -> Option<u64>,
+        looks: &mut u32,
+    ) -> Option<Slot> {
+        let mut oldest = None;
+        for lane in 0..self.lanes.len() {
+            self.drop_gone(lane, &order_of, looks);
+            if let Some(front) = self.lanes[lane].places.front()
+                && let Some(order) = stands(&order_of, *front)
+                && oldest.is_none_or(|(earlier, _)| order < earlier)
+            {
+                oldest = Some((order, front.slot));
+            }
+        }
+        oldest.map(|(_, slot)| slot)
+    }
+
+    /// The next places in the order of delivery: behind a place, or from the first one on. The
+    /// tasks of some places may have left. The cost is that of a look for each lane and place.
+    pub fn in_line(&self, behind: Option<LinePlace>, count: usize) -> Vec<LinePlace> {
+        let mut lanes = Vec::new();
+        for lane in &self.lanes {
+            let (rank, Some(Head { order: near, .. })) = (lane.rank, lane.head) else { continue };
+            let behind = behind.filter(|behind| behind.rank >= rank);
+            if behind.is_some_and(|behind| behind.rank > rank) {
+                continue;
+            }
+            let places = lane.places.behind(behind.map(|behind| behind.order as u32));
+            lanes.push(places.map(move |place| LinePlace {
+                rank,
+                order: full_order(place.order, near),
+                slot: place.slot,
+            }));
+        }
+        let firsts = lanes.iter_mut().enumerate();
+        let mut heads: BinaryHeap<_> =
+            firsts.filter_map(|(lane, places)| Some(Reverse((places.next()?, lane)))).collect();
+        let mut found = Vec::new();
+        while found.len() < count
+            && let Some(Reverse((place, lane))) = heads.pop()
+        {
+            found.push(place);
+            heads.extend(lanes[lane].next().map(|next| Reverse((next, lane))));
+        }
+        found
+    }
+
+    /// The number of lanes that the queue has now.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Frees the memory of the lines when no task waits.
@@ -299,14 +379,96 @@ fn stands(order_of: &impl Fn(Slot) -> Option<u64>, place: Place) -> Option<u64> 
     order_of(place.slot).filter(|order| *order as u32 == place.order)
 }
 
-/// Drops the places at the front whose tasks have left. Returns the order of the first task that
-/// remains.
-fn skip_gone(order_of: &impl Fn(Slot) -> Option<u64>, places: &mut Line) -> Option<u64> {
+/// Drops the places at the front whose tasks have left, as far as the looks go. Returns the order
+/// of the first place that remains. `near` is an order of the same line.
+fn skip_gone(
+    order_of: &impl Fn(Slot) -> Option<u64>,
+    places: &mut Line,
+    near: u64,
+    looks: &mut u32,
+) -> Option<u64> {
     loop {
         let front = *places.front()?;
         if let Some(order) = stands(order_of, front) {
             return Some(order);
         }
+        if *looks == 0 {
+            return Some(full_order(front.order, near));
+        }
+        *looks -= 1;
         places.pop_front();
+    }
+}
+
+/// The order of a place whose task may have left, from its lowest bits. `near` is an order of the
+/// same line.
+fn full_order(order: u32, near: u64) -> u64 {
+    near.saturating_add_signed(i64::from(order.wrapping_sub(near as u32) as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue of a hundred tasks of one name. Those whose slot is in `gone` have left.
+    fn queue() -> Queue {
+        let mut queue = Queue::new(Queue::unconfigured(QueueName::default()));
+        for slot in 0..100 {
+            let order = ORDER + u64::from(slot);
+            let (is_suspect, is_back) = (false, false);
+            queue.push(Arrival { slot, name: 1, priority: 4, is_suspect, order, is_back });
+        }
+        queue
+    }
+
+    /// An order whose lower half is about to begin again.
+    const ORDER: u64 = (1 << 40) - 50;
+
+    fn order_of(gone: std::ops::Range<Slot>) -> impl Fn(Slot) -> Option<u64> {
+        move |slot| (!gone.contains(&slot)).then_some(ORDER + u64::from(slot))
+    }
+
+    #[test]
+    fn tasks_that_have_left_are_skipped_in_steps() {
+        let mut queue = queue();
+        let order_of = order_of(1..95);
+        let mut pop = |looks: &mut u32| queue.pop(&order_of, true, |_| true, looks);
+        assert_eq!(pop(&mut 10), Some(0));
+        for _ in 0..7 {
+            let mut looks = 10;
+            assert_eq!((pop(&mut looks), looks), (None, 0));
+        }
+        let rest: Vec<Slot> = std::iter::from_fn(|| pop(&mut 10)).collect();
+        assert_eq!(rest, [95, 96, 97, 98, 99]);
+    }
+
+    #[test]
+    fn the_oldest_task_is_found_in_steps_behind_those_that_have_left() {
+        let mut queue = queue();
+        let order_of = order_of(0..95);
+        for _ in 0..9 {
+            assert_eq!(queue.oldest(&order_of, &mut 10), None);
+        }
+        assert_eq!(queue.oldest(&order_of, &mut 10), Some(95));
+    }
+
+    #[test]
+    fn the_line_is_read_in_the_order_of_delivery_from_any_place() {
+        let mut queue = queue();
+        for slot in 100..104 {
+            let (order, is_suspect) = (ORDER + u64::from(slot), false);
+            let (name, priority) = ([1, 2][slot as usize % 2], 5);
+            queue.push(Arrival { slot, name, priority, is_suspect, order, is_back: false });
+        }
+        let all: Vec<Slot> = (100..104).chain(0..100).collect();
+        let slots =
+            |places: &[LinePlace]| places.iter().map(|place| place.slot).collect::<Vec<_>>();
+        let places = queue.in_line(None, 1_000);
+        assert_eq!(slots(&places), all);
+        for (at, place) in places.iter().enumerate() {
+            assert_eq!(LinePlace::from_number(place.number(), place.slot), *place);
+            let behind = queue.in_line(Some(*place), 7);
+            assert_eq!(slots(&behind), all[at + 1..].iter().copied().take(7).collect::<Vec<_>>());
+        }
     }
 }

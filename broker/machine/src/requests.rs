@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::dead::Fate;
 use crate::keys::SessionKey;
-use crate::look::PageAsked;
+use crate::listing::PageAsked;
 use crate::observe::WaitFor;
 use crate::step::{Asker, Step};
 
@@ -184,8 +184,16 @@ impl Machine {
             Operate::PurgeQueue { queue, delete } => self.begin_purge(step, asker, queue, delete),
             Operate::ReplayDead(which) => self.settle_dead(step, asker, which, Fate::Replay),
             Operate::DiscardDead(which) => self.settle_dead(step, asker, which, Fate::Discard),
-            Operate::ListTasks { filter, limit, newest_first, after, with_tracebacks } => {
-                let asked = PageAsked { filter, limit, newest_first, after, with_tracebacks };
+            Operate::ListTasks {
+                filter,
+                limit,
+                newest_first,
+                just_ended,
+                after,
+                with_tracebacks,
+            } => {
+                let asked =
+                    PageAsked { filter, limit, newest_first, just_ended, after, with_tracebacks };
                 self.list_tasks(step, asker, asked);
             }
             Operate::ListWorkers { after, with_tracebacks } => {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use celeriac_proto::PROGRESS_TASK_NAME;
 use celeriac_record::{
     Cancel, Changed, Name, Named, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey,
     Timestamp,
@@ -13,6 +14,7 @@ use celeriac_record::{
 
 use crate::clocks::Moment;
 use crate::command::{Effect, Now};
+use crate::ends::EndsOfLog;
 use crate::task::Run;
 use crate::timers::Kind;
 use crate::{Effects, Machine};
@@ -27,6 +29,9 @@ pub(crate) struct Restoring {
     /// The session that holds each leased task, and the time when a forced cancel revokes the
     /// lease.
     holders: BTreeMap<Slot, (SessionId, Option<Timestamp>)>,
+    /// When the dead tasks ended.
+    dead: BTreeMap<Slot, Timestamp>,
+    ends: EndsOfLog,
 }
 
 /// A task that waits in line, in the order of the serials. It takes twelve bytes, because there may
@@ -98,6 +103,7 @@ impl Machine {
         self.names.release(task.name);
         self.restoring.holders.remove(&slot);
         self.restoring.following.remove(&slot);
+        self.restoring.dead.remove(&slot);
     }
 
     fn restore_forgotten(&mut self, key: TaskKey) {
@@ -147,6 +153,12 @@ impl Machine {
             let ttl_ms = changed.result_ttl_ms.unwrap_or(ttl_ms);
             let ttl_ms = if ttl_ms == 0 { default_ttl_ms.max(1) } else { ttl_ms };
             task.set_due(changed.at.saturating_add_unsigned(ttl_ms));
+            if changed.state == State::Failure {
+                self.restoring.dead.insert(slot, changed.at);
+            }
+            if self.names.name(self.tasks.task(slot).name).as_str() != PROGRESS_TASK_NAME {
+                self.restoring.ends.add(changed.at, changed.key);
+            }
             self.strip(slot);
             return;
         }
@@ -209,7 +221,7 @@ impl Machine {
             self.unrestore(slot);
             effects.list.push(Effect::Drop(slot));
         }
-        let holders = std::mem::take(&mut self.restoring).holders;
+        let Restoring { holders, dead, ends, .. } = std::mem::take(&mut self.restoring);
         let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
         for slot in 0..self.tasks.slots() {
             if self.tasks.try_task(slot).is_some() && self.successors.present_of(slot).is_some() {
@@ -236,6 +248,7 @@ impl Machine {
         for (slot, (id, grace_until)) in holders {
             self.restore_lease(now, slot, id, grace_until);
         }
+        self.restore_ends(now, dead, ends);
         for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
             self.arm_session(key);
         }
@@ -246,6 +259,15 @@ impl Machine {
         self.take_back_paused(step);
         self.restore_routes(step);
         self.tick(now, effects);
+    }
+
+    /// The stored times of ends count as times of the steady clock, which begins now. If the wall
+    /// clock was set back, they are no later than that.
+    fn restore_ends(&mut self, now: Now, dead: BTreeMap<Slot, Timestamp>, ends: EndsOfLog) {
+        for (slot, at) in dead {
+            self.ends.add_dead(self.tasks.task(slot).queue(), slot, at.min(now.wall));
+        }
+        ends.in_order().for_each(|key| self.ends.note_end(key));
     }
 
     /// A stored time does not show whether it is a time of day or the end of a span. An eta and an

@@ -20,7 +20,7 @@ use crate::command::{
     Refusal, RequestId,
 };
 use crate::dead::DeadMany;
-use crate::look::Listing;
+use crate::listing::Listing;
 use crate::operate::{Pausing, Purge};
 use crate::slice::{Look, NAME};
 use crate::step::{Asker, Step};
@@ -28,7 +28,12 @@ use crate::step::{Asker, Step};
 /// Bounds of one slice of one connection, and of all slices of one tick. The unit is one look at a
 /// slot, some nanoseconds of work, because the machine has no clock.
 const SLICE: u32 = 60_000;
-const TICK: u32 = 2 * SLICE;
+const SLICES_PER_TICK: u32 = 2;
+
+/// A page of a listing ends after so many slices, full or not. A page of a rare filter then ends
+/// with few tasks, and its cursor says where to go on. So a client hears how far the listing is,
+/// and may stop it.
+const SLICES_PER_PAGE: u32 = 32;
 
 /// The most ids in the requests of one connection that wait for the end of a scan.
 const WAITING_IDS_MAX: usize = 20_000;
@@ -45,6 +50,8 @@ pub(crate) struct Scans {
     turn: Option<ConnectionKey>,
     /// The looks that are left for the connection whose turn it is.
     left: u32,
+    /// The looks of a slice.
+    slice: u32,
 }
 
 /// The scan of one connection, and the requests of the connection that wait behind the scan.
@@ -80,7 +87,13 @@ pub(crate) enum ScanKind {
 
 impl Default for Scans {
     fn default() -> Self {
-        Self { lines: BTreeMap::new(), orphans: VecDeque::new(), turn: None, left: SLICE }
+        Self {
+            lines: BTreeMap::new(),
+            orphans: VecDeque::new(),
+            turn: None,
+            left: SLICE,
+            slice: SLICE,
+        }
     }
 }
 
@@ -90,9 +103,25 @@ impl Scans {
         self.lines.is_empty() && self.orphans.is_empty()
     }
 
+    /// Makes slices shorter, so that a test of few tasks has many of them.
+    #[cfg(test)]
+    pub fn shorten(&mut self, slice: u32) {
+        (self.slice, self.left) = (slice, slice);
+    }
+
+    /// The looks for one page of a listing.
+    pub fn looks_per_page(&self) -> u32 {
+        SLICES_PER_PAGE * self.slice
+    }
+
     /// Counts work against the slice. Returns false when the slice is used up.
     pub fn spend(&mut self, cost: u32) -> bool {
         self.left = self.left.saturating_sub(cost);
+        self.left > 0
+    }
+
+    /// Whether the slice is not used up.
+    pub fn has_looks(&self) -> bool {
         self.left > 0
     }
 
@@ -156,10 +185,10 @@ impl Machine {
 
     /// Continues the scans under way, for some milliseconds in total.
     pub(crate) fn continue_scans(&mut self, step: &mut Step<'_>) {
-        let mut left = TICK;
+        let mut left = SLICES_PER_TICK * self.scans.slice;
         while left > 0 {
             let Some(turn) = self.scans.next_turn() else { break };
-            let slice = left.min(SLICE);
+            let slice = left.min(self.scans.slice);
             self.scans.left = slice;
             match turn {
                 Turn::Connection(connection) => self.continue_line(step, connection),
@@ -168,7 +197,7 @@ impl Machine {
             left -= slice - self.scans.left;
         }
         // The slice for scans that begin before the next tick.
-        self.scans.left = SLICE;
+        self.scans.left = self.scans.slice;
     }
 
     fn continue_line(&mut self, step: &mut Step<'_>, connection: ConnectionKey) {
@@ -215,6 +244,9 @@ impl Machine {
         let step = &mut step.on_behalf_of(scan.actor.clone());
         let is_done = match &mut scan.kind {
             ScanKind::Pause(pausing) => self.continue_pause(step, pausing),
+            ScanKind::List(Listing { list: Some(_), .. }) | ScanKind::Dead(_) => {
+                self.look_in_order(step, scan)
+            }
             _ => self.look_on(step, scan),
         };
         self.after_slice(step, scan);
@@ -235,15 +267,24 @@ impl Machine {
             let look = match &mut scan.kind {
                 ScanKind::Purge(purge) => self.purge_slot(step, slot, before, purge),
                 ScanKind::Cancel(cancel) => self.cancel_slot(step, slot, before, cancel),
-                ScanKind::Dead(dead) => self.dead_slot(step, slot, before, dead),
                 ScanKind::List(listing) => self.list_slot(slot, listing),
-                ScanKind::Pause(_) => Look::Enough,
+                ScanKind::Dead(_) | ScanKind::Pause(_) => Look::Enough,
             };
             let Look::Cost(cost) = look else { return true };
             scan.next += 1;
             self.scans.spend(cost);
         }
         true
+    }
+
+    /// Looks at the tasks of an ordered list. Returns false if the slice is used up before the end.
+    fn look_in_order(&mut self, step: &mut Step<'_>, scan: &mut Scan) -> bool {
+        self.before_slice(scan);
+        match &mut scan.kind {
+            ScanKind::Dead(dead) => self.settle_many(step, scan.before, dead),
+            ScanKind::List(listing) => self.look_in_list(listing),
+            _ => true,
+        }
     }
 
     /// Looks names up again: since the slice before, a number of a queue or a slot may belong to
@@ -284,10 +325,8 @@ impl Machine {
             ScanKind::Cancel(cancel) => Answer::Cancelled(std::mem::take(&mut cancel.outcomes)),
             ScanKind::Dead(dead) => Answer::Count(dead.count),
             ScanKind::List(listing) => {
-                let next = listing.next(scan.next, scan.end);
-                let newest_first = listing.is_newest_first();
-                let tasks = self.page(step, listing);
-                return step.show(scan.asker, Outlines::Page { tasks, newest_first, next });
+                let page = self.page(step, listing, scan.next, scan.end);
+                return step.show(scan.asker, Outlines::Page(page));
             }
         };
         step.answer(scan.asker, answer);

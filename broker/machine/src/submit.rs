@@ -108,7 +108,7 @@ impl Machine {
             self.keep_for_waits(step, slot);
             self.leave_chord(slot);
             let task = self.tasks.remove(slot);
-            self.uncount(&task);
+            self.uncount(slot, &task);
         }
     }
 

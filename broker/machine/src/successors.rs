@@ -110,7 +110,7 @@ impl Machine {
                 self.keep_for_waits(step, present);
                 step.store(Record::Forgotten(self.tasks.key(present)));
                 let ended = self.tasks.remove(present);
-                self.uncount(&ended);
+                self.uncount(present, &ended);
             }
             let id = self.tasks.id(self.tasks.task(slot));
             if self.tasks.find(&id).is_some() {

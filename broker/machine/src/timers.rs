@@ -74,12 +74,42 @@ pub(crate) enum MonoTimer {
 /// far fewer buckets than timers.
 const BUCKET_MS: Timestamp = 1024;
 
+/// The most timers of one part of a bucket. A step handles few parts, however many timers are due
+/// in the same second.
+const PART_TIMERS: usize = 16 * 1024;
+
 /// Timers that are due within about the same second, in no order.
 #[derive(Debug)]
 struct Bucket {
-    /// The time of the first timer.
+    /// The time of the first timer, or an earlier time.
     first: Timestamp,
-    timers: Vec<Packed>,
+    /// All parts but the last one are full, unless timers were thrown out.
+    parts: Vec<Vec<Packed>>,
+    /// Whether there was ever more than one part.
+    is_long: bool,
+}
+
+impl Bucket {
+    fn new(timer: Timer) -> Self {
+        Self { first: timer.at, parts: vec![vec![Packed::new(timer)]], is_long: false }
+    }
+
+    fn add(&mut self, timer: Timer) {
+        self.first = self.first.min(timer.at);
+        match self.parts.last_mut().filter(|part| part.len() < PART_TIMERS) {
+            Some(part) => part.push(Packed::new(timer)),
+            None => {
+                self.is_long = !self.parts.is_empty();
+                self.parts.push(vec![Packed::new(timer)]);
+            }
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let Some(part) = self.parts.last_mut() {
+            part.shrink_to_fit();
+        }
+    }
 }
 
 /// A timer in 8 bytes: its time in the bucket, its slot, its kind.
@@ -109,12 +139,18 @@ pub(crate) struct Timers {
     wall: TaskTimers,
     steady: TaskTimers,
     mono: BTreeSet<(Monotonic, MonoTimer)>,
+    /// Where the throwing out of timers goes on: the clock, the bucket, and the part of the bucket.
+    compact_from: Option<(bool, i64, usize)>,
 }
+
+/// The most timers that one step looks at to throw some of them out, and one part.
+const COMPACTED_AT_ONCE: usize = 32 * 1024;
 
 impl Default for Timers {
     fn default() -> Self {
         let steady = TaskTimers { is_steady: true, ..TaskTimers::default() };
-        Self { wall: TaskTimers::default(), steady, mono: BTreeSet::new() }
+        let (wall, mono) = Default::default();
+        Self { wall, steady, mono, compact_from: None }
     }
 }
 
@@ -183,11 +219,20 @@ impl Timers {
     }
 
     /// Removes timers that are no longer valid once there are far more timers than tasks. Otherwise
-    /// tasks that have a distant expiry and end at once would fill the memory until then.
+    /// tasks that have a distant expiry and end at once would fill the memory until then. Each call
+    /// does a part of the work.
     pub fn compact(&mut self, tasks: usize, holds: impl Fn(&Timer) -> bool) {
-        if self.wall.len() + self.steady.len() > 4 * tasks + 10_000 {
-            self.wall.compact(&holds);
-            self.steady.compact(&holds);
+        if self.compact_from.is_none() && self.wall.len() + self.steady.len() > 4 * tasks + 10_000 {
+            self.compact_from = Some((false, i64::MIN, 0));
+        }
+        let mut left = COMPACTED_AT_ONCE;
+        while let Some((is_steady, number, part)) = self.compact_from.filter(|_| left > 0) {
+            let timers = if is_steady { &mut self.steady } else { &mut self.wall };
+            self.compact_from = match timers.compact(number, part, &mut left, &holds) {
+                Some((number, part)) => Some((is_steady, number, part)),
+                None if is_steady => None,
+                None => Some((true, i64::MIN, 0)),
+            };
         }
     }
 }
@@ -206,28 +251,37 @@ impl TaskTimers {
         }
         self.far_timers += 1;
         if let Some(bucket) = self.far.get_mut(&number) {
-            bucket.first = bucket.first.min(at);
-            bucket.timers.push(Packed::new(timer));
-            return;
+            return bucket.add(timer);
         }
         // The bucket before is mostly complete: a task that ends later is forgotten later.
         if let Some((_, before)) = self.far.range_mut(..number).next_back() {
-            before.timers.shrink_to_fit();
+            before.shrink();
         }
-        self.far.insert(number, Bucket { first: at, timers: vec![Packed::new(timer)] });
+        self.far.insert(number, Bucket::new(timer));
     }
 
     /// The first timer, if it is due.
     fn due(&mut self, now: Timestamp) -> Option<Timer> {
-        while let Some(entry) = self.far.first_entry().filter(|entry| entry.get().first <= now) {
-            let (number, bucket) = entry.remove_entry();
+        loop {
+            let near = self.near.peek().map(|Reverse(timer)| *timer);
+            let near = near.filter(|timer| timer.at <= now);
+            let far = self.far.first_entry().filter(|entry| entry.get().first <= now);
+            let Some(mut entry) = far else { return near };
+            let number = *entry.key();
+            let Bucket { parts, is_long, .. } = entry.get_mut();
+            // A bucket of very many timers comes part by part, each as late as possible.
+            if *is_long && near.is_some() {
+                return near;
+            }
+            let part = parts.pop().unwrap_or_default();
+            if parts.is_empty() {
+                entry.remove();
+            }
             self.far_from = Some(number + 1);
-            self.far_timers -= bucket.timers.len();
-            let unpacked =
-                bucket.timers.into_iter().map(|timer| timer.unpack(number, self.is_steady));
+            self.far_timers -= part.len();
+            let unpacked = part.into_iter().map(|timer| timer.unpack(number, self.is_steady));
             self.near.extend(unpacked.map(Reverse));
         }
-        self.near.peek().map(|Reverse(timer)| *timer).filter(|timer| timer.at <= now)
     }
 
     /// Removes the timer that [`due`](Self::due) returned.
@@ -237,23 +291,47 @@ impl TaskTimers {
 
     fn next(&self) -> Option<Timestamp> {
         let near = self.near.peek().map(|Reverse(timer)| timer.at);
-        near.or_else(|| self.far.first_key_value().map(|(_, bucket)| bucket.first))
+        let far = self.far.first_key_value().map(|(_, bucket)| bucket.first);
+        near.into_iter().chain(far).min()
     }
 
-    fn compact(&mut self, holds: impl Fn(&Timer) -> bool) {
-        let is_steady = self.is_steady;
-        self.near.retain(|Reverse(timer)| holds(timer));
-        self.far.retain(|number, bucket| {
-            bucket.timers.retain(|timer| holds(&timer.unpack(*number, is_steady)));
-            bucket.timers.shrink_to_fit();
-            // An empty bucket is removed, because it would wake the broker for nothing.
-            let first = bucket.timers.iter().map(|timer| timer.unpack(*number, is_steady).at).min();
-            first.is_some_and(|first| {
-                bucket.first = first;
-                true
-            })
-        });
-        self.far_timers = self.far.values().map(|bucket| bucket.timers.len()).sum();
+    /// Throws invalid timers out of one part of a bucket: this one, or the first of the buckets
+    /// behind it. Returns the next bucket and its part, if there is one. The timers of the present
+    /// bucket come soon, so they stay.
+    fn compact(
+        &mut self,
+        from: i64,
+        part: usize,
+        left: &mut usize,
+        holds: impl Fn(&Timer) -> bool,
+    ) -> Option<(i64, usize)> {
+        let (number, bucket) = self.far.range_mut(from..).next()?;
+        let (number, at) = (*number, if *number == from { part } else { 0 });
+        if let Some(timers) = bucket.parts.get_mut(at) {
+            let before = timers.len();
+            timers.retain(|timer| holds(&timer.unpack(number, self.is_steady)));
+            timers.shrink_to_fit();
+            *left = left.saturating_sub(before);
+            self.far_timers -= before - timers.len();
+            if !timers.is_empty() {
+                return Some((number, at + 1));
+            }
+            bucket.parts.remove(at);
+        }
+        if at < bucket.parts.len() {
+            return Some((number, at));
+        }
+        // An empty bucket is removed, because it would wake the broker for nothing. For the same
+        // reason the time of a small one is set anew.
+        match &bucket.parts[..] {
+            [] => drop(self.far.remove(&number)),
+            [only] => {
+                let times = only.iter().map(|timer| timer.unpack(number, self.is_steady).at);
+                bucket.first = times.min().unwrap_or(bucket.first);
+            }
+            _ => {}
+        }
+        Some((number.checked_add(1)?, 0))
     }
 }
 
@@ -328,5 +406,33 @@ mod tests {
             (timers.wall.far.len(), timers.wall.far_timers, timers.next_wall()),
             (1, 1, Some(1_012_345))
         );
+    }
+
+    #[test]
+    fn very_many_timers_of_one_second_come_in_parts_and_are_thrown_out_in_parts() {
+        let many = 5 * PART_TIMERS as Slot / 2;
+        let fill = |timers: &mut Timers| {
+            for slot in 0..many {
+                timers.set(Moment::At(1_000_000 + i64::from(slot % 2)), slot, Kind::Due);
+            }
+        };
+        let mut timers = Timers::default();
+        fill(&mut timers);
+        for left in (1..=many as usize).rev() {
+            assert!(pop_wall(&mut timers, 1_000_001).is_some());
+            assert!(timers.wall.near.len() <= PART_TIMERS);
+            assert_eq!(timers.wall.len(), left - 1);
+        }
+        assert_eq!((pop_wall(&mut timers, 1_000_001), timers.next_wall()), (None, None));
+
+        // The bucket from which timers came is over, so these are for another one.
+        let mut timers = Timers::default();
+        fill(&mut timers);
+        let mut calls = 0;
+        while timers.wall.len() > 1 {
+            timers.compact(10, |timer| timer.slot == many - 1);
+            calls += 1;
+        }
+        assert_eq!((calls, timers.next_wall()), (2, Some(1_000_001)));
     }
 }

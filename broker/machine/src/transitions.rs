@@ -36,6 +36,9 @@ impl Machine {
         if let Some(count) = queue.counter(state) {
             *count += 1;
         }
+        if state == State::Failure {
+            self.ends.add_dead(key, slot, step.clocks.steady);
+        }
         if state.is_terminal() {
             queue.bytes -= bytes;
             queue.ended_total += 1;
@@ -342,6 +345,7 @@ impl Machine {
         if ttl_ms == 0 || is_forgotten {
             self.forget(step, slot);
         } else {
+            self.ends.note_end(self.tasks.key(slot));
             self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Forget);
         }
     }
@@ -391,14 +395,17 @@ impl Machine {
         self.leave_chord(slot);
         let task = self.tasks.remove(slot);
         assert!(task.state.is_terminal(), "only an ended task is forgotten");
-        self.uncount(&task);
+        self.uncount(slot, &task);
         if let Some(id) = watched {
             self.notify_forgotten(step, &id);
         }
     }
 
     /// Removes an ended task from the counters of its queue and from the uses of its name.
-    pub(crate) fn uncount(&mut self, task: &Task) {
+    pub(crate) fn uncount(&mut self, slot: Slot, task: &Task) {
+        if task.state == State::Failure {
+            self.ends.remove_dead(task.queue(), slot);
+        }
         let queue = self.queues.queue_mut(task.queue());
         queue.tasks -= 1;
         if let Some(count) = queue.counter(task.state) {

@@ -200,9 +200,7 @@ impl Committer {
             Outlines::Watching { watch, tasks } => completer
                 .selection(tasks, None, room)?
                 .map(|tasks| Shown::Watching { watch, tasks }),
-            Outlines::Page { tasks, newest_first, next } => {
-                completer.page(tasks, newest_first, next, room)?
-            }
+            Outlines::Page(page) => completer.page(page, room)?,
             Outlines::Workers { workers, next } => completer.workers(workers, next, room)?,
             Outlines::Queues { queues, next, wall } => {
                 completer.queues(queues, next, wall, room)?
@@ -326,7 +324,7 @@ fn is_refusable(outlines: &Outlines) -> bool {
     match outlines {
         Outlines::Got { .. }
         | Outlines::Waited { .. }
-        | Outlines::Page { .. }
+        | Outlines::Page(_)
         | Outlines::Queues { .. }
         | Outlines::Workers { .. }
         | Outlines::Mailboxes { .. }

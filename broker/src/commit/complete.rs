@@ -6,7 +6,7 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    BrokerOutline, Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome,
+    BrokerOutline, Cursor, DeliveryOutline, Page, QueueOutline, StoredOutcome, SubmitOutcome,
     TaskOutline, WorkerKey, WorkerOutline,
 };
 use celeriac_proto::QueueName;
@@ -175,26 +175,26 @@ impl Completer<'_> {
     /// Ends the page where it is full.
     pub(super) fn page(
         &mut self,
-        outlines: Vec<TaskOutline>,
-        newest_first: bool,
-        mut next: Option<Cursor>,
+        page: Page<TaskOutline>,
         room: Room,
     ) -> Result<Measured<Shown>, Error> {
+        let Page { tasks: outlines, mut next, newest_first, just_ended, looked, total } = page;
         let bytes_max = self.answer_bytes(room);
-        let (mut tasks, mut bytes) = (Vec::with_capacity(outlines.len()), 0);
-        let mut latest = None;
-        for outline in outlines {
+        let mut tasks: Vec<(Cursor, TaskView)> = Vec::with_capacity(outlines.len());
+        let mut bytes = 0;
+        for (behind, outline) in outlines {
             let view = self.task(outline)?;
-            if !tasks.is_empty() && bytes + view.bytes > bytes_max {
-                next = latest;
+            if bytes + view.bytes > bytes_max
+                && let Some((latest, _)) = tasks.last()
+            {
+                next = Some(*latest);
                 break;
             }
             bytes += view.bytes;
-            let found = view.message.found.as_ref();
-            latest = found.map(|found| Cursor::behind(found.submitted.key, newest_first));
-            tasks.push(view.message);
+            tasks.push((behind, view.message));
         }
-        Ok(Measured { message: Shown::Page { tasks, newest_first, next }, bytes })
+        let page = Page { tasks, next, newest_first, just_ended, looked, total };
+        Ok(Measured { message: Shown::Page(page), bytes })
     }
 
     /// Ends the page before a worker that has no room on it. A worker that has no room on a page of

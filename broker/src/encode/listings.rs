@@ -1,7 +1,7 @@
 //! Queues, workers, cursors and the broker itself in the answers to operators.
 
-use bytes::Bytes;
-use celeriac_machine::command::Cursor;
+use bytes::{BufMut, Bytes, BytesMut};
+use celeriac_machine::command::{Cursor, List, ListPlace};
 use celeriac_proto::limits::PROTOCOL_VERSION;
 use celeriac_proto::wire;
 use celeriac_store::Usage;
@@ -40,7 +40,24 @@ pub(super) fn page_cursor(cursor: Cursor) -> Bytes {
     match cursor {
         Cursor::Slot(slot) => Bytes::copy_from_slice(&slot.to_be_bytes()),
         Cursor::Serial(serial) => Bytes::copy_from_slice(&serial.to_be_bytes()),
+        Cursor::In(place) => list_cursor(place),
     }
+}
+
+/// `session/decode/operate.rs` reads it.
+fn list_cursor(place: ListPlace) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(29);
+    bytes.put_u8(match place.list {
+        List::Dead => 1,
+        List::Leases => 2,
+        List::Line => 3,
+        List::Ended => 4,
+    });
+    bytes.put_u64(place.group);
+    bytes.put_u64(place.order);
+    bytes.put_u32(place.slot);
+    bytes.put_u64(place.looked);
+    bytes.freeze()
 }
 
 pub(super) fn worker_status(view: WorkerView) -> wire::WorkerStatus {

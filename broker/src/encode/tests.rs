@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use celeriac_machine::command::{
     BindingOutline, BrokerOutline, ChordState, Cursor, DeliveredMail, DeliveryOutline,
-    DestinationName, MailMessage, MailboxOutline, Outline, QueueOutline, WorkerStatus,
+    DestinationName, List, ListPlace, MailMessage, MailboxOutline, Outline, Page, QueueOutline,
+    WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
@@ -365,16 +366,25 @@ fn shown(shape: &Shape) -> Vec<Shown> {
             queues: vec![queue(shape); 3],
             next: Some(queue(shape).outline.record.name),
         },
-        Shown::Page {
-            tasks: views(shape),
-            newest_first: true,
-            next: Some(Cursor::Serial(u64::MAX)),
-        },
+        Shown::Page(page(shape)),
         Shown::Workers { workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
         Shown::Mailboxes { mailboxes: vec![listed_mailbox(shape); 3], next: Some(mailbox(shape)) },
         Shown::Bindings { bindings: vec![binding(shape); 3], is_last: false },
         Shown::Broker(Box::new(broker(shape))),
     ]
+}
+
+fn page(shape: &Shape) -> Page<TaskView> {
+    let (list, looked) = (List::Ended, u64::MAX);
+    let place = ListPlace { list, group: u64::MAX, order: u64::MAX, slot: u32::MAX, looked };
+    Page {
+        tasks: views(shape).into_iter().map(|view| (Cursor::Slot(0), view)).collect(),
+        newest_first: true,
+        just_ended: true,
+        next: Some(Cursor::In(place)),
+        looked,
+        total: u64::MAX,
+    }
 }
 
 fn broker(shape: &Shape) -> BrokerView {

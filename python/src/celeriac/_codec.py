@@ -459,13 +459,16 @@ class TaskFilter(Message):
 class ListTasks(Message):
     """Lists the tasks that match the filter."""
 
-    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks", "newest_first",)
+    __slots__: tuple[str, ...] = (
+        "filter", "limit", "cursor", "with_tracebacks", "newest_first", "just_ended",
+    )
     FIELDS = (
         (1, "filter", "TaskFilter", ""),
         (2, "limit", "uint32", ""),
         (3, "cursor", "bytes", ""),
         (4, "with_tracebacks", "bool", ""),
         (5, "newest_first", "bool", ""),
+        (6, "just_ended", "bool", ""),
     )
 
     def __init__(
@@ -476,22 +479,29 @@ class ListTasks(Message):
         cursor: bytes = b"",
         with_tracebacks: bool = False,
         newest_first: bool = False,
+        just_ended: bool = False,
     ) -> None:
         self.filter: TaskFilter | None = filter
         self.limit: int = limit
         self.cursor: bytes = cursor
         self.with_tracebacks: bool = with_tracebacks
         self.newest_first: bool = newest_first
+        self.just_ended: bool = just_ended
 
 
 class TaskPage(Message):
     """One page of tasks."""
 
-    __slots__: tuple[str, ...] = ("tasks", "cursor", "newest_first",)
+    __slots__: tuple[str, ...] = (
+        "tasks", "cursor", "newest_first", "just_ended", "looked", "total",
+    )
     FIELDS = (
         (1, "tasks", "TaskInfo", "repeated"),
         (2, "cursor", "bytes", ""),
         (3, "newest_first", "bool", ""),
+        (4, "just_ended", "bool", ""),
+        (5, "looked", "uint64", ""),
+        (6, "total", "uint64", ""),
     )
 
     def __init__(
@@ -500,10 +510,16 @@ class TaskPage(Message):
         tasks: list[TaskInfo] | None = None,
         cursor: bytes = b"",
         newest_first: bool = False,
+        just_ended: bool = False,
+        looked: int = 0,
+        total: int = 0,
     ) -> None:
         self.tasks = [] if tasks is None else tasks
         self.cursor: bytes = cursor
         self.newest_first: bool = newest_first
+        self.just_ended: bool = just_ended
+        self.looked: int = looked
+        self.total: int = total
 
 
 class ReplayDead(Message):

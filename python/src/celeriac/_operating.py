@@ -80,6 +80,7 @@ def task_page(
     *,
     with_tracebacks: bool,
     newest_first: bool,
+    just_ended: bool,
 ) -> Callable[[float], Flow[TaskPage]]:
     """One page of a listing of tasks."""
     body = _codec.ListTasks(
@@ -88,12 +89,15 @@ def task_page(
         cursor=cursor,
         with_tracebacks=with_tracebacks,
         newest_first=newest_first,
+        just_ended=just_ended,
     )
 
     def flow(deadline: float) -> Flow[TaskPage]:
         page = yield from ask(body, _codec.TaskPage, deadline)
         tasks = [info_of(each) for each in page.tasks]
-        return TaskPage(tasks, page.cursor, page.newest_first)
+        return TaskPage(
+            tasks, page.cursor, page.newest_first, page.just_ended, page.looked, page.total
+        )
 
     return flow
 

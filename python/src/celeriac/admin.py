@@ -103,18 +103,22 @@ class Admin:
         cursor: bytes = b"",
         with_tracebacks: bool = False,
         newest_first: bool = False,
+        just_ended: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
-        """One page of the tasks that match the filter, in no order. Give the cursor of the page
-        with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
-        first, and the broker looks at all its tasks for each page."""
+        """One page of the tasks that match the filter. Give the cursor of the page with the next
+        call; an empty cursor ends the listing. A page may have fewer tasks than `limit`, even none,
+        and not be the last: it ends where the broker has looked at very many tasks for it. With
+        `newest_first` the tasks that were submitted last come first, and the broker looks at all
+        its tasks for each page. With `just_ended` the tasks that ended last come first, and there
+        are only those of the last 10,000 ends."""
         flow = _operating.task_page(
             selected,
             limit,
             cursor,
             with_tracebacks=with_tracebacks,
             newest_first=newest_first,
+            just_ended=just_ended,
         )
         return self._ask(flow, timeout)
 
@@ -240,18 +244,22 @@ class AsyncAdmin:
         cursor: bytes = b"",
         with_tracebacks: bool = False,
         newest_first: bool = False,
+        just_ended: bool = False,
         timeout: float | None = None,
     ) -> TaskPage:
-        """One page of the tasks that match the filter, in no order. Give the cursor of the page
-        with the next call; an empty cursor ends the listing. A page may have fewer tasks than
-        `limit`, and not be the last. With `newest_first` the tasks that were submitted last come
-        first, and the broker looks at all its tasks for each page."""
+        """One page of the tasks that match the filter. Give the cursor of the page with the next
+        call; an empty cursor ends the listing. A page may have fewer tasks than `limit`, even none,
+        and not be the last: it ends where the broker has looked at very many tasks for it. With
+        `newest_first` the tasks that were submitted last come first, and the broker looks at all
+        its tasks for each page. With `just_ended` the tasks that ended last come first, and there
+        are only those of the last 10,000 ends."""
         flow = _operating.task_page(
             selected,
             limit,
             cursor,
             with_tracebacks=with_tracebacks,
             newest_first=newest_first,
+            just_ended=just_ended,
         )
         return await self._ask(flow, timeout)
 

@@ -160,6 +160,14 @@ class TaskPage:
     newest_first: bool = False
     """Whether the tasks that were submitted last come first. A broker that is older than this order
     lists tasks in its own."""
+    just_ended: bool = False
+    """Whether the tasks that ended last come first. A broker that does not know this list lists
+    other tasks."""
+    looked: int = 0
+    """How many tasks the broker has looked at for this listing, those for the pages before
+    included: 0 if the broker does not say so."""
+    total: int = 0
+    """How many tasks there are to look at."""
 
 
 @dataclass(frozen=True, slots=True)

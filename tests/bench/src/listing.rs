@@ -143,6 +143,7 @@ pub(crate) async fn pages(
             cursor,
             with_tracebacks: false,
             newest_first: false,
+            just_ended: false,
         };
         let begun = Instant::now();
         let page = match reader.request(Request::ListTasks(list)).await {

@@ -15,6 +15,7 @@ mod load;
 mod scheduled;
 mod soak;
 mod start;
+mod steps;
 mod table;
 mod waits;
 
@@ -51,6 +52,8 @@ enum Command {
     Scheduled(scheduled::Options),
     /// Pages of a listing by several filters, while other load runs.
     Listing(listing::Options),
+    /// The longest step of the machine, for each request that looks at many tasks.
+    Steps(steps::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
     Inside(inside::Options),
     /// The disk while tasks come and go at a steady rate.
@@ -78,6 +81,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Start(options) => start::run(options).await?,
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,
+        Command::Steps(options) => steps::run(&options)?,
         Command::Inside(options) => inside::run(&options)?,
         Command::Churn(options) => churn::run(options).await?,
         Command::Soak(options) => soak::run(options).await?,

@@ -158,16 +158,7 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
             let (ids, filter) = dead(input);
             Body::DiscardDead(wire::DiscardDead { ids, filter, all: input.byte() & 1 == 1 })
         }
-        16 => Body::ListTasks(wire::ListTasks {
-            filter: input.sometimes(2, filter),
-            limit: u32::from(input.below(4)),
-            cursor: if input.one_in(2) {
-                input.bytes(4).to_vec().into()
-            } else {
-                Default::default()
-            },
-            ..Default::default()
-        }),
+        16 => list_tasks(input),
         17 => Body::ListWorkers(wire::ListWorkers::default()),
         18 => Body::Backup(wire::Backup { folder: "/backup".to_owned() }),
         _ => Body::OrderWorkers(wire::OrderWorkers {
@@ -175,6 +166,18 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
             order: i32::from(input.below(5)),
         }),
     }
+}
+
+fn list_tasks(input: &mut Input<'_>) -> Body {
+    let (filter, limit) = (input.sometimes(2, filter), u32::from(input.below(4)));
+    let kind = input.below(4);
+    let cursor = match kind {
+        1 => input.bytes(4).to_vec().into(),
+        3 => input.bytes(29).to_vec().into(),
+        _ => Default::default(),
+    };
+    let list = wire::ListTasks { filter, limit, cursor, ..Default::default() };
+    Body::ListTasks(wire::ListTasks { just_ended: kind == 2, ..list })
 }
 
 fn task(input: &mut Input<'_>) -> wire::Task {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
     Answer, Ask, Code, Command, ConnectionKey, DeliveryOutline, Effect, LostWorker, Message, Now,
-    Outlines, Refusal, TaskOutline, WorkerOutline,
+    Outlines, Page, Refusal, TaskOutline, WorkerOutline,
 };
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
@@ -321,9 +321,14 @@ impl World {
             Outlines::Watching { watch, tasks } => {
                 Shown::Watching { watch, tasks: selection(tasks) }
             }
-            Outlines::Page { tasks, newest_first, next } => {
-                Shown::Page { tasks: self.tasks(tasks), newest_first, next }
-            }
+            Outlines::Page(page) => Shown::Page(Page {
+                tasks: page.tasks.into_iter().map(|(at, task)| (at, self.task(task))).collect(),
+                next: page.next,
+                newest_first: page.newest_first,
+                just_ended: page.just_ended,
+                looked: page.looked,
+                total: page.total,
+            }),
             Outlines::Queues { queues, next, .. } => {
                 let view = |outline| QueueView { outline, oldest_ms: 0 };
                 Shown::Queues { queues: queues.into_iter().map(view).collect(), next }

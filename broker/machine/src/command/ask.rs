@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskKey, TaskSpec, Timestamp,
+    Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
 use super::{ChordAsk, Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
@@ -123,6 +123,8 @@ pub enum Operate {
         limit: usize,
         /// Whether the latest submits come first. The cursor is then a serial.
         newest_first: bool,
+        /// Whether the listing is that of the tasks that ended last.
+        just_ended: bool,
         after: Option<Cursor>,
         with_tracebacks: bool,
     },
@@ -329,13 +331,36 @@ pub enum Cursor {
     Slot(Slot),
     /// In the order of the submits, the latest first.
     Serial(u64),
+    /// In the order of a list.
+    In(ListPlace),
 }
 
-impl Cursor {
-    /// The cursor behind a task.
-    pub fn behind(key: TaskKey, newest_first: bool) -> Self {
-        if newest_first { Cursor::Serial(key.serial) } else { Cursor::Slot(key.slot) }
-    }
+/// A list of tasks that the machine keeps in an order, so that a listing of them looks at no other
+/// task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// Dead tasks, queue by queue. In a queue the task that ended last comes first.
+    Dead,
+    /// The leases, session by session, in the order in which they were given.
+    Leases,
+    /// The line of a queue, in the order of delivery.
+    Line,
+    /// The tasks that ended last. The last one comes first.
+    Ended,
+}
+
+/// A place in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListPlace {
+    pub list: List,
+    /// The number of the queue or of the session.
+    pub group: u64,
+    pub order: u64,
+    /// Of two tasks of one order, the one with the smaller slot comes first, or the other one: each
+    /// list has its own way.
+    pub slot: Slot,
+    /// The number of tasks that the pages up to this place have looked at.
+    pub looked: u64,
 }
 
 /// The key of a worker's session. The keys give the order of a listing of workers.

@@ -105,11 +105,26 @@ pub enum Outlines {
     Waited { satisfied: bool, tasks: Vec<TaskOutline> },
     Watching { watch: WatchKey, tasks: Vec<TaskOutline> },
     Queues { queues: Vec<QueueOutline>, next: Option<QueueName>, wall: Timestamp },
-    Page { tasks: Vec<TaskOutline>, newest_first: bool, next: Option<Cursor> },
+    Page(Page<TaskOutline>),
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
     Broker(Box<BrokerOutline>),
+}
+
+/// One page of a listing of tasks.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// Each task with the cursor behind it.
+    pub tasks: Vec<(Cursor, T)>,
+    pub newest_first: bool,
+    pub just_ended: bool,
+    /// The start of the next page; none at the end of the listing.
+    pub next: Option<Cursor>,
+    /// How many tasks the listing has looked at, those for the pages before included, out of how
+    /// many.
+    pub looked: u64,
+    pub total: u64,
 }
 
 /// A message that answers no request and needs nothing from the records.

@@ -77,8 +77,14 @@ impl Line {
         self.parts.front()?.front()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Place> {
-        self.parts.iter().flatten()
+    /// The places behind this order, or all of them.
+    pub fn behind(&self, order: Option<u32>) -> impl Iterator<Item = &Place> {
+        let last = order.map(|order| Place { slot: 0, order });
+        let is_done = |place: &Place| last.is_some_and(|last| !last.is_before(*place));
+        let at = self.parts.partition_point(|part| part.back().is_some_and(is_done));
+        let within = self.parts.get(at).map_or(0, |part| part.partition_point(is_done));
+        let rest = self.parts.get(at).into_iter().flat_map(move |part| part.range(within..));
+        rest.chain(self.parts.iter().skip(at + 1).flatten())
     }
 
     /// The first part begins small and grows, because most lines are short.
@@ -97,7 +103,7 @@ mod tests {
     }
 
     fn is_in_order(line: &Line, slots: std::ops::Range<usize>) -> bool {
-        line.iter().eq(slots.map(place).collect::<Vec<_>>().iter())
+        line.behind(None).eq(slots.map(place).collect::<Vec<_>>().iter())
     }
 
     #[test]
@@ -132,6 +138,10 @@ mod tests {
             }
             assert!(is_in_order(&line, 0..all + 1), "step {step}");
             assert!(line.parts.iter().all(|part| (1..=PART_PLACES).contains(&part.len())));
+            for first in [0, 1, 4_095, 4_096, 9_000, all - 1, all] {
+                let behind = line.behind(Some(place(first).order)).copied();
+                assert!(behind.eq((first + 1..=all).map(place)), "behind {first}, step {step}");
+            }
         }
     }
 }

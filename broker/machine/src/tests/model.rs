@@ -9,6 +9,7 @@
 
 mod chords;
 mod compare;
+mod many;
 mod names;
 mod outcomes;
 mod reference;
@@ -140,6 +141,9 @@ impl Model {
                     self.reference.end_session(session, true);
                 }
             }
+            Step::CancelTagged(mode) => self.cancel_tagged(mode),
+            Step::ReplayDead(queue) => self.replay_dead(queue),
+            Step::DiscardDead(queue) => self.discard_dead(queue),
             step => self.administer(step),
         }
         self.tick();
@@ -412,9 +416,8 @@ impl Model {
                 // The model asks for the states that it compares, so it need not keep this task.
                 Effect::Keep(..) => {}
                 Effect::WorkerLost(_) => {}
-                Effect::Replay { .. } | Effect::Backup { .. } => {
-                    unreachable!("the model never asks for it")
-                }
+                Effect::Replay { key, generation, at } => self.store_again(key, generation, at),
+                Effect::Backup { .. } => unreachable!("the model never asks for it"),
             }
         }
         said
@@ -480,6 +483,7 @@ fn submission(id: u8, submit: &Submit) -> Submission {
             submit_key: submit.key.map(key_of).unwrap_or_default().into(),
             lead_ms: submit.lead_ms,
             forget_at_end: submit.forget_at_end,
+            tags: submit.tagged.then(|| many::TAG.into()).into_iter().collect(),
             ..TaskSpec::new(id_of(id), name_of(submit.name))
         },
     }

@@ -1,185 +1,14 @@
 //! Scans: requests that look at many tasks. They are done in slices, are fair among connections,
 //! and are answered at their end.
 
-use std::collections::BTreeSet;
+use celeriac_proto::{QueueName, TaskId};
+use celeriac_record::State;
 
-use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Record, RetryPolicy, State, TaskSpec};
-
-use super::script::settings;
+use super::crowd::{Crowd, MANY, TICKS_MAX, cancel, list, list_page, purge, submission, worker};
 use crate::command::{
-    Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Connect, Cursor, Dead,
-    Effect, Failure, Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce,
-    ReportKind, Submission, TaskReport, Work, WorkerInfo,
+    Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Dead, Filter, Message,
+    Observe, OnConflict, Operate, Outlines, Produce, Submission, Work,
 };
-use crate::{Effects, Machine};
-
-const NOW: Now = Now { wall: 1_000_000, mono: 0 };
-/// A number of tasks that is more than a request may name, and far more than one slice can look at.
-const MANY: usize = 12_000;
-/// Far more ticks than any test of this file takes.
-const TICKS_MAX: usize = 10_000;
-
-struct Crowd {
-    machine: Machine,
-    /// The messages since the last check, with their connections.
-    said: Vec<(u64, Message)>,
-    /// The states that were stored since then.
-    stored: Vec<State>,
-    request: u64,
-}
-
-impl Crowd {
-    fn new() -> Self {
-        let mut crowd = Self {
-            machine: Machine::new(settings()),
-            said: Vec::new(),
-            stored: Vec::new(),
-            request: 0,
-        };
-        for connection in 1..4 {
-            crowd.connect(connection, None);
-        }
-        crowd
-    }
-
-    fn connect(&mut self, connection: u64, worker: Option<WorkerInfo>) {
-        let session_id = u128::from(connection).to_be_bytes();
-        let connect = Connect {
-            connection,
-            request: 1,
-            session_id,
-            resume: None,
-            instance: "peer".into(),
-            worker,
-        };
-        self.apply(Command::Connect(Box::new(connect)));
-        self.said.clear();
-    }
-
-    fn apply(&mut self, command: Command) {
-        let mut fx = Effects::default();
-        self.machine.apply(NOW, command, &mut fx);
-        self.settle(fx);
-    }
-
-    fn tick(&mut self) {
-        let mut fx = Effects::default();
-        self.machine.tick(NOW, &mut fx);
-        self.settle(fx);
-    }
-
-    fn settle(&mut self, fx: Effects) {
-        for effect in fx.list {
-            match effect {
-                Effect::Send(connection, message) => self.said.push((connection, message)),
-                Effect::Store(Record::Changed(changed)) => self.stored.push(changed.state),
-                _ => {}
-            }
-        }
-    }
-
-    /// Sends a request without waiting, and returns the id of the request.
-    fn ask(&mut self, connection: u64, ask: Ask) -> u64 {
-        self.request += 1;
-        self.apply(Command::Request { connection, request: self.request, ask });
-        self.request
-    }
-
-    fn submit(&mut self, prefix: &str, count: usize, tag: &str) {
-        for number in 0..count {
-            let submission = submission(&format!("{prefix}{number}"), tag);
-            self.ask(1, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
-        }
-        (self.said, self.stored) = Default::default();
-    }
-
-    fn tick_until_idle(&mut self) -> usize {
-        for ticks in 0..TICKS_MAX {
-            if self.machine.next_deadline().1 != Some(0) {
-                self.machine.check_invariants();
-                return ticks;
-            }
-            self.tick();
-        }
-        panic!("the scan never ends");
-    }
-
-    /// The answers to one connection in order, without answers to submits.
-    fn answers(&self, connection: u64) -> Vec<&Message> {
-        let to = self.said.iter().filter(|(to, _)| *to == connection).map(|(_, message)| message);
-        to.filter(|message| !matches!(message, Message::Answer(_, Answer::Submitted(_)))).collect()
-    }
-
-    fn is_answered(&self, connection: u64) -> bool {
-        !self.answers(connection).is_empty()
-    }
-
-    fn states(&mut self, ids: impl IntoIterator<Item = String>) -> BTreeSet<Option<State>> {
-        let ids = ids.into_iter().map(|id| TaskId::parse(id).expect("an id")).collect();
-        self.said.clear();
-        self.ask(3, Ask::Observe(Observe::Get { ids, with_results: false, with_payloads: false }));
-        let Some((3, Message::Show(_, Outlines::Got { tasks }))) = self.said.pop() else {
-            panic!("no answer: {:?}", self.said)
-        };
-        tasks.into_iter().map(|view| Some(view.task?.state)).collect()
-    }
-}
-
-fn submission(id: &str, tag: &str) -> Submission {
-    Submission {
-        eta: None,
-        expires: None,
-        result_ttl_ms: None,
-        on_conflict: OnConflict::RunAgainIfFinished,
-        spec: TaskSpec {
-            retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() },
-            tags: vec![tag.into(), "kept".into()],
-            ..TaskSpec::new(
-                TaskId::parse(id).expect("an id"),
-                TaskName::parse("job").expect("a name"),
-            )
-        },
-    }
-}
-
-fn cancel(tag: &str) -> Ask {
-    Ask::Produce(Produce::Cancel {
-        target: CancelTarget::Tag(tag.into()),
-        mode: CancelMode::Cooperative,
-        grace_ms: 0,
-        reason: "".into(),
-    })
-}
-
-fn list(tag: &str) -> Ask {
-    list_page(tag, false, None)
-}
-
-fn list_page(tag: &str, newest_first: bool, after: Option<Cursor>) -> Ask {
-    Ask::Operate(Operate::ListTasks {
-        filter: Filter { tag: Some(tag.into()), ..Filter::default() },
-        limit: 10,
-        newest_first,
-        after,
-        with_tracebacks: false,
-    })
-}
-
-fn purge() -> Ask {
-    Ask::Operate(Operate::PurgeQueue { queue: QueueName::default(), delete: false })
-}
-
-fn worker() -> WorkerInfo {
-    WorkerInfo {
-        queues: vec![(QueueName::default(), 1)],
-        task_names: vec![TaskName::parse("job").expect("a name")],
-        hostname: "".into(),
-        pid: 1,
-        concurrency: 20_000,
-        ..WorkerInfo::default()
-    }
-}
 
 #[test]
 fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
@@ -330,12 +159,10 @@ fn the_newest_of_many_tasks_are_found_in_slices() {
         assert_eq!(crowd.is_answered(1), after.is_some());
         crowd.tick_until_idle();
         let answers = crowd.answers(1);
-        let [Message::Show(_, Outlines::Page { tasks, newest_first: true, next })] = &answers[..]
-        else {
-            panic!("{answers:?}")
-        };
-        pages.push(tasks.iter().map(|view| view.id.to_string()).collect::<Vec<_>>());
-        after = *next;
+        let [Message::Show(_, Outlines::Page(page))] = &answers[..] else { panic!("{answers:?}") };
+        assert!(page.newest_first && page.looked == page.total);
+        pages.push(page.tasks.iter().map(|(_, view)| view.id.to_string()).collect::<Vec<_>>());
+        after = page.next;
         if after.is_none() {
             break;
         }
@@ -369,36 +196,18 @@ fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
     crowd.ask(3, Ask::Produce(Produce::Submit(vec![Ok(submission("d", "wanted"))])));
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
-    let [Message::Show(_, Outlines::Page { tasks, next: None, .. })] = &answers[..] else {
-        panic!("{answers:?}")
-    };
-    assert_eq!(tasks.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a1"]);
+    let [Message::Show(_, Outlines::Page(page))] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(page.next, None);
+    assert_eq!(page.tasks.iter().map(|(_, view)| view.id.as_str()).collect::<Vec<_>>(), ["a1"]);
 }
 
 #[test]
 fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
     let mut crowd = Crowd::new();
     crowd.submit("a", MANY, "night");
-    crowd.connect(9, Some(worker()));
-    crowd.ask(9, Ask::Work(Work::Credit(20_000)));
-    crowd.tick();
-    let deliveries: Vec<u64> = crowd
-        .said
-        .iter()
-        .filter(|(to, _)| *to == 9)
-        .filter_map(|(_, said)| match said {
-            Message::Deliver(deliveries) => Some(deliveries.iter().map(|delivery| delivery.lease)),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    assert_eq!(deliveries.len(), MANY);
-    let fail = |(number, lease): (usize, &u64)| {
-        let id = TaskId::parse(format!("a{number}")).expect("an id");
-        Ok(TaskReport { id, lease: *lease, kind: ReportKind::Reject(Failure::default()) })
-    };
-    crowd.ask(9, Ask::Work(Work::Report(deliveries.iter().enumerate().map(fail).collect())));
-    crowd.ask(9, Ask::Work(Work::Credit(0)));
+    let leases = crowd.lease(MANY as u32);
+    assert_eq!(leases.len(), MANY);
+    crowd.fail(leases);
     let all = || Dead::Matching(Filter { tag: Some("night".into()), ..Filter::default() });
     for (ask, state) in [
         (Ask::Operate(Operate::ReplayDead(all())), Some(State::Queued)),
@@ -428,6 +237,7 @@ fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
     }
     crowd.submit("a", MANY, "night");
     crowd.tick();
+    crowd.tick_until_idle();
     crowd.said.clear();
     crowd.ask(
         1,

@@ -15,9 +15,9 @@ use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey
 use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
-    Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now,
-    OnConflict, Operate, OutcomeKind, Produce, Release, ReportKind, Submission, SubmitOutcome,
-    TaskOutcome, TaskReport, When, Work, WorkerInfo,
+    Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Filter,
+    Message, Now, OnConflict, Operate, OutcomeKind, Produce, Release, ReportKind, Submission,
+    SubmitOutcome, TaskOutcome, TaskReport, When, Work, WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -88,7 +88,7 @@ impl World {
             |is_worker| Peer { connection: None, session: None, is_worker, held: Vec::new() };
         Self {
             random: seed,
-            machine: Machine::new(settings()),
+            machine: machine(),
             now: Now { wall: 1_000_000_000_000, mono: 0 },
             log: Vec::new(),
             peers: vec![peer(false), peer(true), peer(true), peer(true)],
@@ -133,10 +133,7 @@ impl World {
             78..84 => self.put(peer),
             84..90 => self.mail(peer),
             90..95 => self.cancel(peer),
-            95..96 => {
-                let id = self.id();
-                self.ask(peer, Ask::Operate(Operate::ReplayDead(Dead::Ids(vec![id]))));
-            }
+            95..96 => self.settle_dead(peer),
             96..98 => {
                 let id = self.id();
                 self.ask(peer, Ask::Produce(Produce::Forget(vec![id])));
@@ -177,7 +174,7 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let mut machine = Machine::new(settings());
+        let mut machine = machine();
         self.log.iter().for_each(|record| machine.restore(self.now, record.clone()));
         let mut fx = Effects::default();
         machine.restored(self.now, 0, 0, &mut fx);
@@ -240,6 +237,7 @@ impl World {
                 lead_ms: sometimes(4, 20_000).unwrap_or(0),
                 forget_at_end: sometimes(10, 10).is_some(),
                 announce_end: sometimes(6, 10).is_some(),
+                tags: sometimes(4, 1).map(|_| "night".into()).into_iter().collect(),
                 ..TaskSpec::new(id, TaskName::parse("job").expect("a name"))
             },
         };
@@ -293,8 +291,22 @@ impl World {
         self.ask(peer, Ask::Produce(Produce::PutOutcome(vec![Ok(outcome)])));
     }
 
+    /// Replays or discards dead tasks, in one step or in slices.
+    fn settle_dead(&mut self, peer: usize) {
+        let all = Filter { queue: Some(QueueName::default()), ..Filter::default() };
+        let operate = match self.below(3) {
+            0 => Operate::ReplayDead(Dead::Ids(vec![self.id()])),
+            1 => Operate::ReplayDead(Dead::Matching(all)),
+            _ => Operate::DiscardDead(Dead::Matching(all)),
+        };
+        self.ask(peer, Ask::Operate(operate));
+    }
+
     fn cancel(&mut self, peer: usize) {
-        let target = CancelTarget::Ids(vec![self.id()]);
+        let target = match self.below(8) {
+            0 => CancelTarget::Tag("night".into()),
+            _ => CancelTarget::Ids(vec![self.id()]),
+        };
         let modes = [CancelMode::Cooperative, CancelMode::Force, CancelMode::Waiting];
         let mode = modes[self.below(3) as usize];
         self.ask(
@@ -464,6 +476,13 @@ impl World {
         }
         panic!("tasks that never end: {:?}", self.promises);
     }
+}
+
+/// A machine that needs many slices to look at the few tasks of this simulation.
+fn machine() -> Machine {
+    let mut machine = Machine::new(settings());
+    machine.scans.shorten(5);
+    machine
 }
 
 fn result() -> Body {

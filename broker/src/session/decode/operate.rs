@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use celeriac_machine::command::{Cursor, Dead, Filter, Operate, Order};
+use bytes::{Buf, Bytes};
+use celeriac_machine::command::{Cursor, Dead, Filter, List, ListPlace, Operate, Order};
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_proto::wire;
 use celeriac_proto::{QueueName, TaskName};
@@ -13,6 +14,11 @@ use super::{Checked, batch, ids, invalid, known_state, short, span, time};
 /// Tasks on one page of a listing, by default and at most.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
+
+/// The bytes of a cursor of a list.
+const LIST_CURSOR_BYTES: usize = 29;
+
+const NOT_OURS: &str = "the cursor is not one of ours";
 
 pub(super) fn list_queues(list: wire::ListQueues) -> Checked<Operate> {
     at_most_a_batch(list.queues.len())?;
@@ -110,22 +116,43 @@ pub(super) fn list_tasks(list: wire::ListTasks) -> Checked<Operate> {
     if list.limit > PAGE_MAX {
         return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
     }
-    let newest_first = list.newest_first;
-    let after = match newest_first {
-        true => cursor(&list.cursor)?.map(|bytes| Cursor::Serial(u64::from_be_bytes(bytes))),
-        false => cursor(&list.cursor)?.map(|bytes| Cursor::Slot(u32::from_be_bytes(bytes))),
+    let wire::ListTasks { newest_first, just_ended, .. } = list;
+    let after = match (newest_first, list.cursor.len()) {
+        (true, _) => cursor(&list.cursor)?.map(|bytes| Cursor::Serial(u64::from_be_bytes(bytes))),
+        (false, 0) => None,
+        (false, LIST_CURSOR_BYTES) => Some(Cursor::In(list_place(&list.cursor, just_ended)?)),
+        (false, _) if just_ended => return Err(invalid(NOT_OURS)),
+        (false, _) => cursor(&list.cursor)?.map(|bytes| Cursor::Slot(u32::from_be_bytes(bytes))),
     };
     let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
     let filter = filter(list.filter.unwrap_or_default())?;
     let with_tracebacks = list.with_tracebacks;
-    Ok(Operate::ListTasks { filter, limit, newest_first, after, with_tracebacks })
+    Ok(Operate::ListTasks { filter, limit, newest_first, just_ended, after, with_tracebacks })
+}
+
+/// The place in a list where a page begins. `encode/listings.rs` writes it.
+fn list_place(cursor: &Bytes, just_ended: bool) -> Checked<ListPlace> {
+    let mut bytes = cursor.clone();
+    let list = match bytes.get_u8() {
+        1 => List::Dead,
+        2 => List::Leases,
+        3 => List::Line,
+        4 => List::Ended,
+        _ => return Err(invalid(NOT_OURS)),
+    };
+    if just_ended != (list == List::Ended) {
+        return Err(invalid("the cursor is that of another listing"));
+    }
+    let (group, order) = (bytes.get_u64(), bytes.get_u64());
+    let (slot, looked) = (bytes.get_u32(), bytes.get_u64());
+    Ok(ListPlace { list, group, order, slot, looked })
 }
 
 /// The place where a page begins. `None`: the start.
 fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
     match bytes {
         [] => Ok(None),
-        bytes => Ok(Some(bytes.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
+        bytes => Ok(Some(bytes.try_into().map_err(|_| invalid(NOT_OURS))?)),
     }
 }
 
@@ -134,7 +161,7 @@ fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
     let name = |bytes| QueueName::parse(std::str::from_utf8(bytes).ok()?).ok();
     match bytes {
         [] => Ok(None),
-        bytes => Ok(Some(name(bytes).ok_or_else(|| invalid("the cursor is not one of ours"))?)),
+        bytes => Ok(Some(name(bytes).ok_or_else(|| invalid(NOT_OURS))?)),
     }
 }
 

@@ -134,6 +134,9 @@ fn listings() -> Vec<Vector<ServerFrame>> {
                 tasks: vec![failure()],
                 cursor: Bytes::from_static(&[0, 0, 0, 199]),
                 newest_first: false,
+                just_ended: false,
+                looked: 0,
+                total: 0,
             }),
         ),
         vector(
@@ -144,6 +147,22 @@ fn listings() -> Vec<Vector<ServerFrame>> {
                 tasks: vec![failure()],
                 cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 3, 232]),
                 newest_first: true,
+                just_ended: false,
+                looked: 0,
+                total: 0,
+            }),
+        ),
+        vector(
+            "task-page/just-ended",
+            "The task that ended last, and there are more.",
+            21,
+            Body::TaskPage(TaskPage {
+                tasks: vec![failure()],
+                cursor: Bytes::from_static(&[4; 29]),
+                newest_first: false,
+                just_ended: true,
+                looked: 1,
+                total: 10_000,
             }),
         ),
         vector(

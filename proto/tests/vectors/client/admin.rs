@@ -61,6 +61,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
                 cursor: Bytes::from_static(&[0, 0, 0, 99]),
                 with_tracebacks: false,
                 newest_first: false,
+                just_ended: false,
             }),
         ),
         vector(
@@ -159,6 +160,12 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
                 newest_first: true,
                 ..ListTasks::default()
             }),
+        ),
+        vector(
+            "list-tasks/just-ended",
+            "The tasks that ended last.",
+            17,
+            Body::ListTasks(ListTasks { just_ended: true, ..ListTasks::default() }),
         ),
     ]
 }

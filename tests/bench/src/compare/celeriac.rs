@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::system::{Load, Missing, Running, System, Timing, Workload};
 use crate::broker::Certificates;
 use crate::load::{self, NAME, Quota, Shape, Submitted};
-use crate::{crates, latency, listing};
+use crate::{crates, latency, listing, steps};
 
 /// How many connections are opened at the same time.
 const OPENED_AT_ONCE: usize = 100;
@@ -298,6 +298,16 @@ impl Running for Broker {
             for (what, filter) in listing::filters(tasks) {
                 latencies.extend(listing::pages(&self.process, what, filter, PAGES).await?.0);
             }
+            Ok(Timing { elapsed: begun.elapsed(), latencies })
+        })
+    }
+
+    /// The machine alone, in this process: the broker beside it is idle.
+    fn longest_steps(&self, tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let measured = tokio::task::spawn_blocking(move || steps::measure(tasks)).await??;
+            let latencies = measured.into_iter().map(|measured| measured.longest).collect();
             Ok(Timing { elapsed: begun.elapsed(), latencies })
         })
     }

@@ -153,6 +153,7 @@ fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
     let restart = |count| Some(ours(Workload::Restart, Some(count))?.p50_ms? / 1_000.0);
     let disk = million(Workload::Backlog)
         .and_then(|figures| Some((figures.disk_mib? - 64.0) / figures.live_mib?));
+    let longest_step = ours(Workload::WorstStep, Some(10_000_000)).and_then(|step| step.p99_ms);
     let idle = ours(Workload::IdleConnections, None).and_then(|figures| figures.kib_each);
     let memory = |what, workload| at_most(what, memory(workload), 1024.0, "MiB");
     let p99 = |workload| million(workload)?.p99_ms;
@@ -187,6 +188,7 @@ fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
         ),
         at_most("memory of an idle connection", idle, 20.0, "KiB"),
         at_most("a page of 100 out of a million, p99", p99(Workload::Listing), 20.0, "ms"),
+        at_most("the longest step among ten million tasks", longest_step, 5.0, "ms"),
     ]
 }
 

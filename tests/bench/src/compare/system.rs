@@ -21,11 +21,12 @@ pub(crate) enum Workload {
     Scheduled,
     IdleConnections,
     Listing,
+    WorstStep,
 }
 
 impl Workload {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Enqueue,
         Self::Lifecycle,
         Self::Roundtrip,
@@ -37,7 +38,13 @@ impl Workload {
         Self::Scheduled,
         Self::IdleConnections,
         Self::Listing,
+        Self::WorstStep,
     ];
+
+    /// Whether no peer has anything to compare with.
+    pub(crate) fn is_of_celeriac_alone(self) -> bool {
+        matches!(self, Self::Retained | Self::Fairness | Self::Listing | Self::WorstStep)
+    }
 
     /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
@@ -53,6 +60,7 @@ impl Workload {
             Self::Scheduled => "scheduled",
             Self::IdleConnections => "idle_connections",
             Self::Listing => "listing",
+            Self::WorstStep => "worst_step",
         }
     }
 }
@@ -151,6 +159,12 @@ pub(crate) trait Running {
 
     /// Lists pages of 100 out of so many tasks; a latency for each page.
     fn list(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
+        not_offered()
+    }
+
+    /// Sends every request that looks at many tasks to a state machine of so many tasks; a latency
+    /// for the longest step of each request.
+    fn longest_steps(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         not_offered()
     }
 

@@ -101,6 +101,7 @@ fn workloads_have_the_names_that_readers_of_the_json_know() {
         "scheduled",
         "idle_connections",
         "listing",
+        "worst_step",
     ];
     assert_eq!(names, known);
 }

@@ -284,6 +284,9 @@ fn explained(workload: Workload) -> &'static str {
         Workload::Listing => {
             "Pages of 100 out of `tasks`, by filters that match many, few and no tasks."
         }
+        Workload::WorstStep => {
+            "The longest step of the state machine alone, for each request that looks at many of `tasks`: the p99 is the longest of all."
+        }
     }
 }
 

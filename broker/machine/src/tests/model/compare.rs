@@ -38,6 +38,7 @@ impl Model {
         let known =
             self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
         assert_eq!(found, known.collect(), "the machine, then the reference");
+        self.compare_dead();
         let answer = self
             .answer(CLIENT, Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }));
         let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {

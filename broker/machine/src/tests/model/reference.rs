@@ -3,6 +3,7 @@
 
 mod chords;
 mod deliveries;
+mod many;
 mod outcomes;
 mod submits;
 
@@ -55,6 +56,9 @@ pub(super) struct Task {
     pub submitted: u64,
     /// The place in line among tasks of other names.
     order: u64,
+    /// When the task ended: on the wall clock, and on a clock that is never set.
+    ended_at: i64,
+    ended: i64,
 }
 
 #[derive(Debug)]
@@ -80,13 +84,16 @@ pub(super) struct Reference {
     order: u64,
     /// The state in which the last task ended; the task may be gone.
     ended_as: State,
+    /// The steady clock minus the monotonic clock.
+    steady: i64,
 }
 
 impl Reference {
     pub fn new(now: Now) -> Self {
         let (tasks, sessions, line, paused, chords) = Default::default();
         let ended_as = State::Revoked;
-        Self { now, tasks, sessions, line, paused, chords, submitted: 0, order: 0, ended_as }
+        let (submitted, order, steady) = (0, 0, now.wall);
+        Self { now, tasks, sessions, line, paused, chords, submitted, order, ended_as, steady }
     }
 
     fn remove(&mut self, id: u8) {
@@ -108,6 +115,7 @@ impl Reference {
     /// A change of state that a restart restores.
     fn becomes(&mut self, id: u8, state: State) {
         self.line.retain(|other| *other != id);
+        let ended = (self.now.wall, self.steady + self.now.mono as i64);
         let task = self.task(id);
         task.state = state;
         task.stored = Some(state);
@@ -118,6 +126,7 @@ impl Reference {
             (task.holder, task.settled) = (None, false);
         }
         if state.is_terminal() {
+            (task.ended_at, task.ended) = ended;
             let ttl_ms = task.result_ttl_ms.unwrap_or(task.submit.ttl_ms);
             let ttl_ms = match (state, ttl_ms) {
                 (State::Failure, 0) => DAY_MS,
@@ -419,6 +428,7 @@ impl Reference {
     /// A restart keeps only stored data, and no connection.
     pub fn restart(&mut self) {
         let now = self.now;
+        self.steady = now.wall - now.mono as i64;
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
             // The worker names its queues again when it connects.
@@ -426,6 +436,7 @@ impl Reference {
         }
         for task in self.tasks.values_mut() {
             task.state = task.stored.unwrap_or(task.first);
+            task.ended = task.ended_at.min(now.wall);
             if task.due_mono.is_some() {
                 task.due_mono = Some(now.mono + (task.due - now.wall).max(0) as u64);
             }

@@ -21,6 +21,8 @@ pub(super) struct Submit {
     pub key: Option<u8>,
     pub lead_ms: u64,
     pub forget_at_end: bool,
+    /// Whether the task has the tag of the cancels.
+    pub tagged: bool,
 }
 
 /// A worker's report on a lease.
@@ -99,6 +101,11 @@ pub(super) enum Step {
     /// A report on one of the leases that the worker ever got.
     Report(usize, u8, End),
     Cancel(u8, CancelMode),
+    /// Every task with the tag.
+    CancelTagged(CancelMode),
+    /// The dead tasks of a queue.
+    ReplayDead(u8),
+    DiscardDead(u8),
     Forget(u8),
     Pause(u8, bool),
     Purge(u8),
@@ -122,7 +129,7 @@ fn any_submit() -> impl Strategy<Value = Submit> {
     ];
     let lead_ms = prop_oneof![3 => Just(0), 1 => (0..20_u64).prop_map(|beats| beats * BEAT_MS)];
     let again = (conflict, proptest::option::weighted(0.4, 0..KEYS));
-    let rest = (lead_ms, proptest::bool::weighted(0.1));
+    let rest = (lead_ms, proptest::bool::weighted(0.1), proptest::bool::weighted(0.3));
     let ttl_ms = prop_oneof![3 => Just(DAY_MS), 1 => Just(0), 1 => Just(5_000)];
     let place = (0..QUEUES, 0..2_u8, prop_oneof![3 => Just(4_u8), 1 => 3..6_u8]);
     (place, span(), span(), ttl_ms, 1..4_u32, 1..4_u32, again, rest).prop_map(
@@ -134,7 +141,7 @@ fn any_submit() -> impl Strategy<Value = Submit> {
             attempts_max,
             max_deliveries,
             (conflict, key),
-            (lead_ms, forget_at_end),
+            (lead_ms, forget_at_end, tagged),
         )| Submit {
             queue,
             name,
@@ -149,6 +156,7 @@ fn any_submit() -> impl Strategy<Value = Submit> {
             key: key.or((conflict == OnConflict::Beside).then_some(0)),
             lead_ms,
             forget_at_end,
+            tagged,
         },
     )
 }
@@ -232,7 +240,10 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         4 => worker.clone().prop_map(Step::Disconnect),
         2 => worker.clone().prop_map(Step::Goodbye),
         25 => (worker, any::<u8>(), end).prop_map(|(worker, which, end)| Step::Report(worker, which, end)),
-        5 => (id.clone(), mode).prop_map(|(id, mode)| Step::Cancel(id, mode)),
+        5 => (id.clone(), mode.clone()).prop_map(|(id, mode)| Step::Cancel(id, mode)),
+        2 => mode.prop_map(Step::CancelTagged),
+        2 => queue.clone().prop_map(Step::ReplayDead),
+        1 => queue.clone().prop_map(Step::DiscardDead),
         3 => id.prop_map(Step::Forget),
         4 => (queue.clone(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         1 => queue.clone().prop_map(Step::Purge),

@@ -9,8 +9,8 @@ use celeriac_record::{
 use super::{Scene, id, queue};
 use crate::command::{
     Ask, CancelMode, CancelTarget, ChordAsk, ChordExtend, ChordPart, Cursor, Dead, Failure, Filter,
-    Observe, OnConflict, Operate, Order, OutcomeKind, Produce, Release, ReportKind, Serving,
-    Submission, TaskOutcome, TaskReport, When, Work,
+    List, ListPlace, Observe, OnConflict, Operate, Order, OutcomeKind, Produce, Release,
+    ReportKind, Serving, Submission, TaskOutcome, TaskReport, When, Work,
 };
 use crate::queue::Queue;
 use crate::tests::words::Words;
@@ -123,10 +123,8 @@ impl Scene {
                 filter: self.filter(words),
                 limit: words.number("limit").unwrap_or(100) as usize,
                 newest_first: words.has("newest"),
-                after: words.number("cursor").map(|cursor| match words.has("newest") {
-                    true => Cursor::Serial(cursor),
-                    false => Cursor::Slot(cursor as u32),
-                }),
+                just_ended: words.has("ended"),
+                after: words.option("cursor").map(|text| cursor(text, words.has("newest"))),
                 with_tracebacks: false,
             },
             "info" => Operate::Info,
@@ -350,5 +348,25 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
             forget_at_end: words.option("forget_at_end").is_some(),
             announce_end: words.option("announce").is_some(),
         },
+    }
+}
+
+/// A cursor as the script shows it: a slot, a serial, or a place in a list.
+fn cursor(text: &str, newest: bool) -> Cursor {
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [list, group, order, slot, looked] => {
+            let list = match list {
+                "Dead" => List::Dead,
+                "Leases" => List::Leases,
+                "Line" => List::Line,
+                "Ended" => List::Ended,
+                other => panic!("there is no list `{other}`"),
+            };
+            let (slot, looked) = (number(slot) as u32, number(looked));
+            Cursor::In(ListPlace { list, group: number(group), order: number(order), slot, looked })
+        }
+        _ if newest => Cursor::Serial(number(text)),
+        _ => Cursor::Slot(number(text) as u32),
     }
 }

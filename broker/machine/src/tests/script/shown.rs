@@ -1,7 +1,7 @@
 //! The output of the machine, in the words of a script.
 
 use crate::command::{
-    Answer, BrokerOutline, ChordState, Cursor, Message, Outlines, Push, QueueOutline,
+    Answer, BrokerOutline, ChordState, Cursor, ListPlace, Message, Outlines, Push, QueueOutline,
     StoredOutcome, TaskOutline, WaitingFor,
 };
 
@@ -43,12 +43,21 @@ pub(super) fn words_of(message: Message) -> String {
             format!("{how}: ready {ready} workers {workers}")
         }
         Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
-        Message::Show(_, Outlines::Page { tasks, next, .. }) => {
-            let next = next.map(|cursor| match cursor {
-                Cursor::Slot(slot) => u64::from(slot),
-                Cursor::Serial(serial) => serial,
+        Message::Show(_, Outlines::Page(page)) => {
+            let next = page.next.map(|cursor| match cursor {
+                Cursor::Slot(slot) => slot.to_string(),
+                Cursor::Serial(serial) => serial.to_string(),
+                Cursor::In(ListPlace { list, group, order, slot, looked }) => {
+                    format!("{list:?}/{group}/{order}/{slot}/{looked}")
+                }
             });
-            format!("page {} next {next:?}", views(tasks))
+            let next = next.map_or("None".to_owned(), |next| format!("Some({next})"));
+            let tasks = page.tasks.into_iter().map(|(_, task)| task).collect();
+            let looked = match page.looked == page.total {
+                true => String::new(),
+                false => format!(" looked {} of {}", page.looked, page.total),
+            };
+            format!("page {} next {next}{looked}", views(tasks))
         }
         Message::Show(_, Outlines::Workers { workers, .. }) => {
             let shown = workers.iter().map(|worker| {

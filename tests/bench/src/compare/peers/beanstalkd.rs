@@ -40,8 +40,7 @@ impl System for Beanstalkd {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        use Workload::{Fairness, Listing, Retained, Roundtrip};
-        !matches!(workload, Fairness | Listing | Retained | Roundtrip)
+        !workload.is_of_celeriac_alone() && workload != Workload::Roundtrip
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

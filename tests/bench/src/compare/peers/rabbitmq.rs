@@ -74,8 +74,7 @@ impl System for RabbitMq {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        use Workload::{Fairness, Listing, Retained, Scheduled};
-        !matches!(workload, Fairness | Listing | Retained | Scheduled)
+        !workload.is_of_celeriac_alone() && workload != Workload::Scheduled
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

@@ -67,8 +67,7 @@ impl System for Redis {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        use Workload::{Fairness, Listing, Retained};
-        !matches!(workload, Fairness | Listing | Retained)
+        !workload.is_of_celeriac_alone()
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

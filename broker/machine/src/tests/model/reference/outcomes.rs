@@ -116,5 +116,6 @@ fn nothing_to_run(ttl_ms: u64) -> Submit {
         key: None,
         lead_ms: 0,
         forget_at_end: false,
+        tagged: false,
     }
 }

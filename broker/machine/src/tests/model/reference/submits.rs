@@ -90,6 +90,8 @@ impl Reference {
             first: state,
             submitted: self.submitted,
             order: 0,
+            ended_at: 0,
+            ended: 0,
         };
         self.tasks.insert(id, task);
         if state == State::Queued {
