@@ -1,12 +1,16 @@
 //! The broker under measurement: a process of this program, or a broker that runs already. The
 //! kernel says what a process of this program used.
 
+use std::fs::DirEntry;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use celeriac_proto::wire;
 use celeriac_tests::authority::{Authority, Wish, write};
-use celeriac_tests::{BrokerProcess, Setup};
+use celeriac_tests::raw::{Answer, Request};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup};
 use tempfile::TempDir;
 
 use crate::crates::Target;
@@ -130,6 +134,40 @@ impl Broker {
     }
 }
 
+/// The data folder of a broker, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DiskUse {
+    pub folder: u64,
+    pub journal: u64,
+    /// The records that matter, as the broker counts them.
+    pub live: u64,
+}
+
+impl DiskUse {
+    /// The log may be this much larger than a multiple of what matters.
+    const SLACK: u64 = 64 << 20;
+
+    /// Asks the broker, and looks at its folder.
+    pub(crate) async fn of(broker: &BrokerProcess) -> Result<Self> {
+        let mut connection = RawConnection::open(broker.address()).await;
+        let answer = connection.request(Request::Info(wire::Info::default())).await;
+        let Ok(Answer::BrokerInfo(info)) = answer else { bail!("no BrokerInfo but {answer:?}") };
+        let data = info.data.context("the broker does not know its disk")?;
+        let files = std::fs::read_dir(broker.data())?.flatten();
+        let is_journal =
+            |file: &DirEntry| file.file_name().to_string_lossy().starts_with("journal.");
+        let bytes = |file: DirEntry| file.metadata().map_or(0, |found| found.blocks() * 512);
+        let journal = files.filter(is_journal).map(bytes).sum();
+        Ok(Self { folder: folder_bytes(broker.data()), journal, live: data.live_bytes })
+    }
+
+    /// The folder without the journal and [`SLACK`](Self::SLACK), to what matters.
+    pub(crate) fn times(self) -> f64 {
+        let rest = self.folder.saturating_sub(self.journal + Self::SLACK);
+        rest as f64 / self.live.max(1) as f64
+    }
+}
+
 /// One line of /proc/PID/status, in KiB.
 pub(crate) fn status_kib(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -146,7 +184,6 @@ pub(crate) fn processor_ticks(pid: u32) -> Option<u64> {
 
 /// The size of the folder on the disk.
 pub(crate) fn folder_bytes(folder: &std::path::Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let bytes_of = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(data) if data.is_dir() => folder_bytes(&entry.path()),

@@ -5,13 +5,13 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use celeriac_proto::wire;
 use celeriac_tests::raw::{self, Answer, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, Setup};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::broker::{folder_bytes, status_kib};
+use crate::broker::{DiskUse, status_kib};
 use crate::load::{self, NAME};
 use crate::table::Table;
 
@@ -48,8 +48,7 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Duration,
-    folder_bytes: u64,
-    live_bytes: u64,
+    disk: DiskUse,
     resident_kib: u64,
 }
 
@@ -60,8 +59,6 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
 async fn measure(options: Options) -> Result<Table> {
     let setup = options.data.iter().fold(Setup::new(), Setup::data);
     let broker = setup.set(format!("result_ttl_ms = {}", options.keep * 1_000)).start().await;
-    // An empty folder has the files of the journal, which are of full size from the start.
-    let empty = folder_bytes(broker.data());
     let payload = load::payload(options.payload);
     load::submit(&broker, options.waiting, |number| wire::Task {
         queue: WAITING.into(),
@@ -93,48 +90,39 @@ async fn measure(options: Options) -> Result<Table> {
         looks.push(look);
     }
     sides.shutdown().await;
-    table(&options, empty, &looks)
+    table(&options, &looks)
 }
 
-fn table(options: &Options, empty: u64, looks: &[Look]) -> Result<Table> {
+fn table(options: &Options, looks: &[Look]) -> Result<Table> {
     // In the first part results are not yet forgotten as fast as new ones come.
     let settled = Duration::from_secs(options.keep * 3);
     let settled: Vec<Look> = looks.iter().copied().filter(|look| look.at > settled).collect();
     ensure!(settled.len() >= 10, "too short: results are kept for {} s", options.keep);
     let most = |looks: &[Look], figure: fn(&Look) -> u64| looks.iter().map(figure).max();
-    let folder = |looks: &[Look]| most(looks, |look| look.folder_bytes).unwrap_or(0);
+    let folder = |looks: &[Look]| most(looks, |look| look.disk.folder).unwrap_or(0);
     let tenth = settled.len() / 10;
-    let live = most(&settled, |look| look.live_bytes).unwrap_or(0);
-    let beyond = folder(&settled).saturating_sub(empty);
+    let times = settled.iter().map(|look| look.disk.times()).fold(0.0, f64::max);
 
     let mut table = Table::default();
     table.row("minutes", options.minutes, "");
     table.row("tasks that came and went, in a second", options.rate, "");
     table.row("tasks that waited", options.waiting, "");
-    table.row("empty data folder", empty >> 20, "MiB");
+    let live = most(&settled, |look| look.disk.live).unwrap_or(0);
+    let journal = most(&settled, |look| look.disk.journal).unwrap_or(0);
     table.row("records that matter, at most", live >> 20, "MiB");
+    table.row("journal, at most", journal >> 20, "MiB");
     table.row("data folder, at most", folder(&settled) >> 20, "MiB");
     table.row("in the first tenth", folder(&settled[..tenth]) >> 20, "MiB");
     table.row("in the last tenth", folder(&settled[settled.len() - tenth..]) >> 20, "MiB");
-    table.row(
-        "without the empty one and 64 MiB, to what matters",
-        beyond.saturating_sub(64 << 20) as f64 / live.max(1) as f64,
-        "times",
-    );
+    table.row("without journal and 64 MiB, to what matters, at most", times, "times");
     table.row("broker memory, at most", most(&settled, |look| look.resident_kib), "KiB");
     Ok(table)
 }
 
 async fn look(broker: &BrokerProcess, begun: Instant) -> Result<Look> {
-    let mut connection = RawConnection::open(broker.address()).await;
-    let info = match connection.request(Request::Info(wire::Info::default())).await {
-        Ok(Answer::BrokerInfo(info)) => info,
-        other => anyhow::bail!("no BrokerInfo but {other:?}"),
-    };
     Ok(Look {
         at: begun.elapsed(),
-        folder_bytes: folder_bytes(broker.data()),
-        live_bytes: info.data.context("the broker knows its disk")?.live_bytes,
+        disk: DiskUse::of(broker).await?,
         resident_kib: status_kib(broker.pid(), "VmRSS:").unwrap_or(0),
     })
 }
@@ -182,8 +170,8 @@ fn tell(look: &Look) {
         std::io::stderr(),
         "{:6.1} min  data folder {:5} MiB  records that matter {:5} MiB  memory {:4} MiB",
         look.at.as_secs_f64() / 60.0,
-        look.folder_bytes >> 20,
-        look.live_bytes >> 20,
+        look.disk.folder >> 20,
+        look.disk.live >> 20,
         look.resident_kib / 1024,
     );
 }

@@ -17,7 +17,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::task::JoinSet;
 
 use super::system::{Load, Missing, Running, System, Timing, Workload};
-use crate::broker::Certificates;
+use crate::broker::{Certificates, DiskUse};
 use crate::load::{self, NAME, Quota, Shape, Submitted};
 use crate::{crates, latency, listing, steps};
 
@@ -326,6 +326,10 @@ impl Running for Broker {
             RawConnection::open(self.process.address()).await.info("nobody").await;
             Ok(begun.elapsed())
         })
+    }
+
+    fn disk_times(&self) -> LocalBoxFuture<'_, Result<Option<f64>>> {
+        Box::pin(async { Ok(Some(DiskUse::of(&self.process).await?.times())) })
     }
 
     fn processes(&self) -> Vec<u32> {

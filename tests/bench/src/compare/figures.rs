@@ -53,6 +53,8 @@ pub(crate) struct Figures {
     pub disk_mib: Option<f64>,
     /// The part of the disk that is payloads of waiting tasks and results of ended ones.
     pub live_mib: Option<f64>,
+    /// The disk in terms of what the server's own log must keep.
+    pub disk_times: Option<f64>,
     /// The resident memory that one idle connection adds.
     pub kib_each: Option<f64>,
 }
@@ -81,6 +83,7 @@ impl Figures {
             rss_mib: of(|round| round.rss_mib),
             disk_mib: of(|round| round.disk_mib),
             live_mib: of(|round| round.live_mib),
+            disk_times: of(|round| round.disk_times),
             kib_each: of(|round| round.kib_each),
         }
     }

@@ -82,8 +82,8 @@ impl Measurement<'_> {
             Step::Growth { waiting, load, span, filling } => {
                 self.growth(server, waiting, load, *span, *filling).await?;
                 let tasks = self.found.last().and_then(|(point, _)| point.count).unwrap_or(0);
-                // Fewer connections have a step of their own.
-                if tasks >= 1_000_000 && system.offers(Workload::Restart) {
+                // Fewer tasks have a step of their own.
+                if tasks > 1_000_000 && system.offers(Workload::Restart) {
                     self.restarts(server, Workload::Restart, tasks, 1).await?;
                 }
             }
@@ -117,7 +117,7 @@ impl Measurement<'_> {
                     self.figures_without_cost(server, *tasks).with_latencies(timing.latencies);
                 self.found.push((Point::of(Workload::Listing, *tasks), figures));
             }
-            Step::WorstStep { tasks } => {
+            Step::Longest { tasks } => {
                 let latencies = server.longest_steps(*tasks).await?.latencies;
                 let figures = Figures { tasks: *tasks, ..Figures::default() };
                 let point = Point::of(Workload::WorstStep, *tasks);
@@ -198,8 +198,9 @@ impl Measurement<'_> {
             }
             let figures = self.load(server, Workload::Lifecycle, load, span).await?;
             // The memory with all waiting tasks, before any of them was delivered.
-            let figures =
-                Figures { tasks: waiting, rss_mib: resident.or(figures.rss_mib), ..figures };
+            let rss_mib = resident.or(figures.rss_mib);
+            let disk_times = server.disk_times().await?;
+            let figures = Figures { tasks: waiting, rss_mib, disk_times, ..figures };
             self.found.push((Point::under(Workload::Backlog, Some(waiting), load), figures));
         }
         Ok(())

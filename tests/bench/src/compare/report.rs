@@ -65,6 +65,7 @@ impl Row {
             "rss_mib": figures.rss_mib,
             "disk_mib": figures.disk_mib,
             "live_mib": figures.live_mib,
+            "disk_times": figures.disk_times,
             "kib_each": figures.kib_each,
         })
     }

@@ -174,6 +174,11 @@ pub(crate) trait Running {
         not_offered()
     }
 
+    /// How many times larger the disk is than what must be kept, where the server knows that.
+    fn disk_times(&self) -> LocalBoxFuture<'_, Result<Option<f64>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// All processes of the server, for memory and processor time.
     fn processes(&self) -> Vec<u32>;
 }
