@@ -52,9 +52,9 @@ const SEND_QUEUE_ENTRIES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUEST
 /// The most entries of the send queue in one write.
 const ENTRIES_PER_WRITE: usize = 64;
 
-/// Entries are put together while they have at most this many bytes. More bytes have a write of
-/// their own, and are not copied.
-const BYTES_TOGETHER: usize = 16 * 1024;
+/// Entries of small batches are copied into one write while they have at most this many bytes. More
+/// bytes have a write of their own.
+const WRITE_BYTES_COPIED: usize = 16 * 1024;
 
 /// The state that all sessions share.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ impl<W: Outgoing> Writer<W> {
                     self.in_flight.answered(*request);
                 }
                 match &mut together {
-                    Some(first) if first.bytes.len() + frames.bytes.len() <= BYTES_TOGETHER => {
+                    Some(first) if first.bytes.len() + frames.bytes.len() <= WRITE_BYTES_COPIED => {
                         first.add(|bytes| {
                             bytes.extend_from_slice(&frames.bytes);
                             0

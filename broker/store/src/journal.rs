@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+pub(crate) use self::block::PAGE_BYTES;
 use self::block::{Header, Place, block_bytes};
 pub use self::mover::Mover;
 use self::mover::Shared;

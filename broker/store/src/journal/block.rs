@@ -26,7 +26,7 @@ use bytes::{Buf, Bytes};
 
 /// Disks write pages of this size as a whole. Full pages also spare the system a read before the
 /// write.
-pub(super) const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 72;
 const LENGTH_BYTES: usize = 2;
 const VERSION: u16 = 1;

@@ -17,11 +17,10 @@ use super::note::NOTE_BYTES;
 use super::sync::sync_data;
 use super::watch::{open_notes, read_notes, was_cut};
 use crate::error::Error;
-use crate::journal::Segments;
+use crate::journal::{PAGE_BYTES, Segments};
 
 /// With less free room than so many segments take, the journal does not grow.
 const GROWTH_ROOM_SEGMENTS: u64 = 4;
-const PAGE_BYTES: usize = 4096;
 const HEADER_MAGIC: [u8; 8] = *b"CELJOURN";
 const HEADER_SUMMED_BYTES: usize = 20;
 const NOTE_MAGIC: [u8; 8] = *b"CELJNOTE";
