@@ -1,9 +1,26 @@
 //! The output of the machine, in the words of a script.
 
 use crate::command::{
-    Answer, BrokerOutline, ChordState, Cursor, ListPlace, Message, Outlines, Push, QueueOutline,
-    StoredOutcome, TaskOutline, WaitingFor,
+    Answer, BrokerOutline, ChordState, Cursor, ListPlace, Message, Outlines, Page, Push,
+    QueueOutline, StoredOutcome, TaskOutline, WaitingFor,
 };
+
+fn words_of_page(page: Page<TaskOutline>) -> String {
+    let next = page.next.map(|cursor| match cursor {
+        Cursor::Slot(slot) => slot.to_string(),
+        Cursor::Serial(serial) => serial.to_string(),
+        Cursor::In(ListPlace { list, group, order, slot, looked }) => {
+            format!("{list:?}/{group}/{order}/{slot}/{looked}")
+        }
+    });
+    let next = next.map_or("None".to_owned(), |next| format!("Some({next})"));
+    let tasks = page.tasks.into_iter().map(|(_, task)| task).collect();
+    let looked = match page.looked == page.total {
+        true => String::new(),
+        false => format!(" looked {} of {}", page.looked, page.total),
+    };
+    format!("page {} next {next}{looked}", views(tasks))
+}
 
 pub(super) fn words_of(message: Message) -> String {
     match message {
@@ -43,22 +60,7 @@ pub(super) fn words_of(message: Message) -> String {
             format!("{how}: ready {ready} workers {workers}")
         }
         Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
-        Message::Show(_, Outlines::Page(page)) => {
-            let next = page.next.map(|cursor| match cursor {
-                Cursor::Slot(slot) => slot.to_string(),
-                Cursor::Serial(serial) => serial.to_string(),
-                Cursor::In(ListPlace { list, group, order, slot, looked }) => {
-                    format!("{list:?}/{group}/{order}/{slot}/{looked}")
-                }
-            });
-            let next = next.map_or("None".to_owned(), |next| format!("Some({next})"));
-            let tasks = page.tasks.into_iter().map(|(_, task)| task).collect();
-            let looked = match page.looked == page.total {
-                true => String::new(),
-                false => format!(" looked {} of {}", page.looked, page.total),
-            };
-            format!("page {} next {next}{looked}", views(tasks))
-        }
+        Message::Show(_, Outlines::Page(page)) => words_of_page(page),
         Message::Show(_, Outlines::Workers { workers, .. }) => {
             let shown = workers.iter().map(|worker| {
                 let lost = if worker.status.lost { " lost" } else { "" };
