@@ -16,7 +16,7 @@ impl Machine {
     /// Delivers every ready task that a worker can take. Each worker gets all its tasks in one
     /// message.
     pub(crate) fn dispatch(&mut self, step: &mut Step<'_>) {
-        if self.sessions.hungry == 0 || self.queues.ready.is_empty() {
+        if self.drain || self.sessions.hungry == 0 || self.queues.ready.is_empty() {
             return;
         }
         let mut outgoing: BTreeMap<ConnectionKey, Vec<DeliveryOutline>> = BTreeMap::new();

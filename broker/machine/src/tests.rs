@@ -9,6 +9,7 @@ mod conflicts;
 mod dead;
 mod declared;
 mod delivery;
+mod drain;
 mod info;
 mod leases;
 mod limits;
