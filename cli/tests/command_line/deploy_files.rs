@@ -97,8 +97,8 @@ fn a_broker_serves_the_socket_that_it_is_handed() {
     let handed = rustix::io::fcntl_dupfd_cloexec(&listener, 10).expect("a descriptor");
     rustix::io::fcntl_setfd(&handed, rustix::io::FdFlags::empty()).expect("a descriptor");
     let serve = |more: &[&str]| {
-        let mut serve = program("sh");
-        serve.args(["-c", script, "sh"]).arg(handed.as_raw_fd().to_string());
+        let mut serve = program("bash");
+        serve.args(["-c", script, "bash"]).arg(handed.as_raw_fd().to_string());
         serve.args(["celeriac", "serve", "--log", "warn", "--data"]).arg(data.path());
         serve.args(more);
         serve
@@ -132,7 +132,7 @@ fn a_socket_that_is_none_of_tcp_is_refused() {
 /// The words of the instructions of a Dockerfile with this name.
 fn instructions<'a>(file: &'a str, name: &str) -> Vec<&'a str> {
     let after_build = file.rsplit_once("\nFROM ").expect("two stages").1;
-    let lines = after_build.lines().filter_map(|line| line.trim_start().strip_prefix(name));
+    let lines = after_build.lines().filter_map(|line| line.strip_prefix(name));
     lines.filter_map(|line| line.strip_prefix(' ')).map(str::trim).collect()
 }
 

@@ -137,7 +137,7 @@ fn a_restore_that_is_killed_leaves_a_folder_that_is_refused_until_it_is_restored
     let place = Place::new();
     // The system kills the process in the middle of its largest file, as `kill -9` would.
     let mut killed = program("sh");
-    killed.args(["-c", "ulimit -c 0 -f 100; exec celeriac restore \"$1\" \"$2\"", "sh"]);
+    killed.args(["-c", "ulimit -c 0; ulimit -f 100; exec celeriac restore \"$1\" \"$2\"", "sh"]);
     let killed = finish(killed.arg(place.path("backup")).arg(place.path("new")), "");
     assert_eq!(killed.code, None, "it was killed: {killed:?}");
     assert!(names(&place.path("new")).contains(&"restoring".to_owned()));
