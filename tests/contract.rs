@@ -33,6 +33,8 @@ fn each() -> Vec<(&'static str, Request)> {
         OrderWorkers,
         Backup,
         Info,
+        Drain,
+        LogFilter,
         DeclareMailbox,
         DeleteMailbox,
         PurgeMailbox,

@@ -16,7 +16,7 @@ mod kept;
 use celeriac_machine::command::{ConnectionKey, Effect};
 use celeriac_store::{Error, Store};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "internals")]
@@ -24,6 +24,7 @@ pub(crate) use self::committer::Committed;
 pub(crate) use self::committer::{CommitConfig, Committer};
 pub(crate) use self::here::{Attempt, Here};
 use self::here::{Turns, turn};
+use crate::encode::Limits;
 use crate::error::RunError;
 use crate::send_queue::SendQueue;
 
@@ -34,11 +35,27 @@ pub(crate) struct Batch {
     pub effects: Vec<Effect>,
     /// Payload bytes of its commands.
     pub bytes: usize,
+    /// New settings, which count from this batch on.
+    pub settings: Option<Settings>,
+    /// Told once the batch is durable.
+    pub passing: Vec<oneshot::Sender<()>>,
+}
+
+/// The settings of the committing that change while the broker serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// With less room the broker refuses new tasks.
+    pub disk_reserve_bytes: u64,
+    /// The limits that clients are told.
+    pub limits: Limits,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.opened.is_empty() && self.effects.is_empty()
+        self.opened.is_empty()
+            && self.effects.is_empty()
+            && self.settings.is_none()
+            && self.passing.is_empty()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here};
+use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here, Settings};
 use crate::error::RunError;
 use crate::gather::Gather;
 use crate::room::Place;
@@ -31,6 +31,10 @@ pub(crate) enum Input {
         command: Command,
         _held: Held,
     },
+    /// New settings, and the command that tells the machine of its own.
+    Settings(Settings, Command),
+    /// Told when it has come through the machine's turn and the commit, as a request does.
+    Pass(oneshot::Sender<()>),
 }
 
 /// The shared room that a request occupies until the driver takes it.
@@ -207,6 +211,11 @@ impl Driver {
             let Some(input) = self.waiting.pop_front() else { break };
             match input {
                 Input::Open(connection, queue) => self.batch.opened.push((connection, queue)),
+                Input::Pass(waiting) => self.batch.passing.push(waiting),
+                Input::Settings(settings, command) => {
+                    self.batch.settings = Some(settings);
+                    self.machine.apply(now, command, &mut fx);
+                }
                 Input::Command(command) | Input::Request { command, .. } => {
                     if let Command::Request { connection, .. } = &command {
                         self.gather.note(*connection);

@@ -127,6 +127,9 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
             Body::DeclareQueueReply(wire::DeclareQueueReply { created, ready, workers })
         }
         Answer::Count(count) => Body::CountReply(wire::CountReply { count }),
+        Answer::LogFilter(filter) => {
+            Body::LogFilterReply(wire::LogFilterReply { filter: filter.into() })
+        }
         Answer::BackedUp { tasks, bytes } => Body::BackupReply(wire::BackupReply { tasks, bytes }),
         Answer::Mailbox { mailbox, ready, consumers } => mail::declared(mailbox, ready, consumers),
         Answer::Consuming(consumer) => mail::consuming(consumer),

@@ -4,12 +4,14 @@
 //! | module | content |
 //! |---|---|
 //! | `config` | the configuration of a broker |
+//! | `control` | settings that change while the broker serves |
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
 //! | `accept` | accepts connections, with TLS or without |
 //! | `tls` | the certificates, and the handshake of a connection |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
+//! | `log_filter` | the filter of the log, which clients may change |
 //! | `refused` | how often the log says that clients were refused |
 //! | `room` | memory and turns that all connections share, and the callers that wait for them |
 //! | `driver` | the loop that owns the machine |
@@ -30,6 +32,7 @@ mod accept;
 mod clock;
 mod commit;
 mod config;
+mod control;
 mod descriptors;
 mod driver;
 mod encode;
@@ -39,6 +42,7 @@ mod gather;
 #[doc(hidden)]
 pub mod internals;
 mod lobby;
+mod log_filter;
 mod memory;
 mod outgoing;
 mod refused;
@@ -50,8 +54,10 @@ mod size;
 pub mod testing;
 mod tls;
 
-pub use celeriac_store::{Error as StoreError, Report, check, check_telling};
+pub use celeriac_store::{Error as StoreError, Report, check, check_telling, restore};
 pub use config::{Config, ConfigError, TlsClient};
+pub use control::{Control, ReloadError, Reloaded};
 pub use error::RunError;
+pub use log_filter::LogFilter;
 pub use server::{Broker, run};
 pub use tls::{Certificates, TlsError};

@@ -20,7 +20,6 @@ const LEAVING_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Lobby {
     guests_max: usize,
-    seats_max: usize,
     counts: Arc<Mutex<Counts>>,
     doors: Arc<Semaphore>,
 }
@@ -29,8 +28,9 @@ pub(crate) struct Lobby {
 struct Counts {
     /// Connections before Hello, the oldest first.
     guests: BTreeMap<ConnectionKey, CancellationToken>,
-    /// The number of connections after Hello.
+    /// The number of connections after Hello, and the most of them.
     seats: usize,
+    seats_max: usize,
     is_full: bool,
 }
 
@@ -67,7 +67,21 @@ impl Lobby {
     /// A lobby for so many connections before Hello, and so many after it.
     pub(crate) fn new(guests_max: usize, seats_max: usize) -> Self {
         let doors = Arc::new(Semaphore::new(guests_max + LEAVING_MAX));
-        Self { guests_max, seats_max, counts: Arc::default(), doors }
+        let counts = Counts { seats_max, ..Counts::default() };
+        Self { guests_max, counts: Arc::new(Mutex::new(counts)), doors }
+    }
+
+    /// The most connections before Hello.
+    pub(crate) fn guests_max(&self) -> usize {
+        self.guests_max
+    }
+
+    /// Changes the most connections after Hello. Connections that are open stay, also when there
+    /// are more of them.
+    pub(crate) fn set_seats_max(&self, seats_max: usize) {
+        let mut counts = self.counts();
+        counts.seats_max = seats_max;
+        counts.is_full = false;
     }
 
     /// Lets a new connection in. Each key must be greater than the one before.
@@ -96,7 +110,7 @@ impl Guest {
     /// Takes a place among the connections after Hello, if one is free.
     pub(crate) fn seat(&self) -> Option<Seat> {
         let mut counts = self.lobby.counts();
-        if counts.seats >= self.lobby.seats_max {
+        if counts.seats >= counts.seats_max {
             // One log line each time the lobby becomes full: a flood of connections must not fill
             // the log too.
             if !std::mem::replace(&mut counts.is_full, true) {
@@ -139,5 +153,21 @@ mod tests {
         drop((seat, third));
         assert!(fourth.seat().is_some());
         assert!(lobby.counts().guests.is_empty() && lobby.counts().seats == 0);
+    }
+
+    #[tokio::test]
+    async fn o20_the_number_of_seats_changes_and_nobody_loses_one() {
+        let lobby = Lobby::new(4, 1);
+        let (first, second) = (lobby.enter(1).await, lobby.enter(2).await);
+        let one = first.seat().expect("there is one");
+        assert!(second.seat().is_none());
+        lobby.set_seats_max(2);
+        let other = second.seat().expect("there are two");
+        lobby.set_seats_max(1);
+        drop(one);
+        let third = lobby.enter(3).await;
+        assert!(third.seat().is_none(), "the one seat is taken by a connection of before");
+        drop(other);
+        assert!(third.seat().is_some());
     }
 }

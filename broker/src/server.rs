@@ -21,11 +21,13 @@ use crate::accept::{Listeners, accept};
 use crate::clock::Clock;
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
+use crate::control::{Calls, Control, InUse};
 use crate::descriptors::{self, Places};
 use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::encode;
 use crate::error::RunError;
 use crate::lobby::Lobby;
+use crate::log_filter::LogFilter;
 use crate::refused::Refused;
 use crate::room::Room;
 use crate::session::{Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
@@ -45,12 +47,16 @@ const DISK_FAILURE_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Broker {
     config: Config,
+    /// The settings as they were given.
+    asked: Config,
     clock: Clock,
     machine: Machine,
     store: Store,
     restored: Effects,
     certificates: Option<Certificates>,
     plain: Option<TcpListener>,
+    control: (Control, Calls),
+    log: Option<LogFilter>,
 }
 
 /// Runs a broker on `listener` until `shutdown` resolves: [`Broker::open`], then [`Broker::serve`].
@@ -119,6 +125,18 @@ impl Broker {
         self.certificates.clone()
     }
 
+    /// Clients may show and change this filter of the log.
+    #[must_use]
+    pub fn with_log(mut self, filter: LogFilter) -> Self {
+        self.log = Some(filter);
+        self
+    }
+
+    /// The handle by which the broker takes new settings while it serves.
+    pub fn control(&self) -> Control {
+        self.control.0.clone()
+    }
+
     /// The broker also accepts connections of this listener, and those never speak TLS. Let no
     /// other machine reach it.
     #[must_use]
@@ -155,6 +173,8 @@ impl Broker {
             "the broker is ready"
         );
         let (certificates, plain) = (self.certificates.take(), self.plain.take());
+        let asked = self.asked.clone();
+        let (_, calls) = std::mem::replace(&mut self.control, Control::new());
         let listeners = Listeners { listener, certificates, plain };
         let Running { mut driver, shared, overdue } =
             self.start(places, Decoding::Apart, commit::start)?;
@@ -162,6 +182,8 @@ impl Broker {
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
         let fresh = listeners.certificates.clone();
+        let (certificates, seats) = (fresh.clone(), places.connections);
+        let in_use = InUse { asked, certificates, seats, shared: shared.clone() };
         let accept = accept(listeners, shared.clone(), sessions.clone());
         let keep_fresh = async {
             match &fresh {
@@ -174,6 +196,7 @@ impl Broker {
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = keep_fresh => unreachable!("looking at the files goes on until it is dropped"),
+            () = calls.carry_out(in_use) => unreachable!("calls are taken until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
         // The driver may have failed at this moment; its result says so. The driver must learn of
@@ -199,7 +222,7 @@ impl Broker {
         decoding: Decoding,
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored, .. } = self;
+        let Broker { config, clock, machine, store, restored, log, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };
@@ -224,6 +247,7 @@ impl Broker {
             requests: Room::new(REQUESTS_WEIGHT_MAX),
             turn: Room::new(1),
             decoding,
+            log,
             stop: CancellationToken::new(),
             config,
         };
@@ -264,7 +288,7 @@ pub(crate) fn open_with(
     mut config: Config,
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
 ) -> Result<Broker, RunError> {
-    let clock = Clock::new();
+    let (clock, asked) = (Clock::new(), config.clone());
     let mut machine = Machine::new(MachineConfig {
         lease_ms: config.lease_ms,
         result_ttl_ms: config.result_ttl_ms,
@@ -281,7 +305,18 @@ pub(crate) fn open_with(
     largest.make_room(&mut config);
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
-    Ok(Broker { config, clock, machine, store, restored, certificates: None, plain: None })
+    Ok(Broker {
+        config,
+        asked,
+        clock,
+        machine,
+        store,
+        restored,
+        certificates: None,
+        plain: None,
+        control: Control::new(),
+        log: None,
+    })
 }
 
 /// The largest sizes among the stored tasks. The limits may have been larger when a task was

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::driver::Input;
 use crate::encode;
 use crate::lobby::{Guest, Lobby, Peer};
+use crate::log_filter::LogFilter;
 use crate::refused::Refused;
 use crate::room::Room;
 use crate::send_queue::{Frames, Gauge, SendQueue};
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     /// Room for the one large request that is being decoded or waits for the driver.
     pub turn: Room,
     pub decoding: Decoding,
+    /// The log of the program around the broker, if clients may change its filter.
+    pub log: Option<LogFilter>,
     /// Cancelled when sessions must read no more requests.
     pub stop: CancellationToken,
 }

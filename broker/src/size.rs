@@ -262,6 +262,7 @@ fn answer(answer: &Answer) -> usize {
         | Answer::Count(_)
         | Answer::Declared { .. }
         | Answer::BackedUp { .. } => 0,
+        Answer::LogFilter(filter) => part(filter.len()),
         Answer::Mailbox { mailbox, .. } => part(mailbox.len()),
         Answer::Consuming(_) => 0,
         Answer::Fetched { message, .. } => message.as_ref().map_or(0, mail),

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::control::Control;
 use crate::error::RunError;
 use crate::server::Broker;
 
@@ -30,6 +31,7 @@ use crate::server::Broker;
 #[derive(Debug)]
 pub struct TestBroker {
     address: SocketAddr,
+    control: Control,
     token: Option<String>,
     has_tls: bool,
     /// Dropping this sender ends the broker.
@@ -37,8 +39,8 @@ pub struct TestBroker {
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
 
-/// The address where a broker listens, or the error of its start.
-type Started = Result<SocketAddr, RunError>;
+/// The address where a broker listens and its handle, or the error of its start.
+type Started = Result<(SocketAddr, Control), RunError>;
 
 impl TestBroker {
     /// Starts a broker with the default configuration. The broker accepts connections when this
@@ -75,8 +77,8 @@ impl TestBroker {
         });
         let thread = thread.expect("a thread can be started");
         match starting.await {
-            Ok(Ok(address)) => {
-                Self { address, token, has_tls, stop: Some(stop), thread: Some(thread) }
+            Ok(Ok((address, control))) => {
+                Self { address, control, token, has_tls, stop: Some(stop), thread: Some(thread) }
             }
             Ok(Err(error)) => panic!("the broker does not start: {error}"),
             Err(_) => panic!("the broker's thread ended before it began"),
@@ -96,6 +98,11 @@ impl TestBroker {
     /// The address where the broker listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The handle by which the broker takes new settings.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Ends the broker in good order and removes its folder. Dropping the broker does the same, and
@@ -145,7 +152,7 @@ async fn serve(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     let address = listener.local_addr().expect("the listener is bound");
     // A test that no longer waits has also dropped the other half of `stopped`.
-    let _ = started.send(Ok(address));
+    let _ = started.send(Ok((address, broker.control())));
     let shutdown = async {
         // The test never sends: dropping the sender ends the broker.
         let _ = stopped.await;

@@ -52,14 +52,26 @@ pub struct Certificates(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    files: Files,
     clock: Clock,
     /// What new handshakes use. Connections that are open keep what they began with.
     current: watch::Sender<Arc<ServerConfig>>,
     /// When the certificate of `current` expires.
     expires: AtomicI64,
-    /// The state of the files when they were last read. Who holds the lock reads them.
-    read: Mutex<Stamps>,
+    /// The files, and their state when they were last read. Who holds the lock reads them.
+    read: Mutex<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    files: Arc<Files>,
+    stamps: Stamps,
+}
+
+/// Certificates that were read and can be taken.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    reading: Reading,
+    loaded: Loaded,
 }
 
 /// A connection after its handshake.
@@ -84,12 +96,12 @@ impl Certificates {
     /// Reads the files that this configuration names. `None` for a broker without TLS.
     pub(crate) fn load(config: &Config, clock: Clock) -> Result<Option<Self>, TlsError> {
         let Some(files) = Files::of(config) else { return Ok(None) };
-        let stamps = files.stamps();
-        let loaded = files.load(clock.now().wall)?;
+        let (reading, loaded) = read(Arc::new(files), &clock);
+        let loaded = loaded?;
         loaded.log("TLS is on", clock.now().wall);
         let (current, _) = watch::channel(loaded.config);
-        let (expires, read) = (AtomicI64::new(loaded.expires), Mutex::new(stamps));
-        Ok(Some(Self(Arc::new(Inner { files, clock, current, expires, read }))))
+        let (expires, read) = (AtomicI64::new(loaded.expires), Mutex::new(reading));
+        Ok(Some(Self(Arc::new(Inner { clock, current, expires, read }))))
     }
 
     /// Reads all files again: handshakes that begin from now on use the new ones. When one of them
@@ -99,24 +111,49 @@ impl Certificates {
     /// The first file that cannot be used.
     pub async fn reload(&self) -> Result<(), TlsError> {
         let mut read = self.0.read.lock().await;
-        let inner = self.0.clone();
-        let work = move || (inner.files.stamps(), inner.files.load(inner.clock.now().wall));
-        let (stamps, outcome) =
-            tokio::task::spawn_blocking(work).await.expect("reading a certificate does not panic");
-        // A broken file is read again when it changes, and not every ten seconds.
-        *read = stamps;
-        match outcome {
+        let (reading, loaded) = self.read_apart(read.files.clone()).await;
+        match loaded {
             Ok(loaded) => {
-                loaded.log("the certificates were read again", self.0.clock.now().wall);
-                self.0.expires.store(loaded.expires, Ordering::Relaxed);
-                self.0.current.send_replace(loaded.config);
+                self.put(&mut read, Prepared { reading, loaded });
                 Ok(())
             }
             Err(error) => {
+                // A broken file is read again when it changes, and not every ten seconds.
+                *read = reading;
                 error!(%error, "the certificates were read again and are not taken: the ones before still count");
                 Err(error)
             }
         }
+    }
+
+    /// Reads the files that this configuration names, and changes nothing. The configuration has
+    /// TLS.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub(crate) async fn prepare(&self, config: &Config) -> Result<Prepared, TlsError> {
+        let files = Files::of(config).expect("a broker with TLS does not lose it by a reload");
+        let (reading, loaded) = self.read_apart(Arc::new(files)).await;
+        Ok(Prepared { reading, loaded: loaded? })
+    }
+
+    /// Handshakes that begin from now on use these certificates.
+    pub(crate) async fn take(&self, prepared: Prepared) {
+        self.put(&mut *self.0.read.lock().await, prepared);
+    }
+
+    async fn read_apart(&self, files: Arc<Files>) -> (Reading, Result<Loaded, TlsError>) {
+        let clock = self.0.clock.clone();
+        let reading = tokio::task::spawn_blocking(move || read(files, &clock));
+        reading.await.expect("reading a certificate does not panic")
+    }
+
+    fn put(&self, read: &mut Reading, prepared: Prepared) {
+        let Prepared { reading, loaded } = prepared;
+        *read = reading;
+        loaded.log("the certificates were read again", self.0.clock.now().wall);
+        self.0.expires.store(loaded.expires, Ordering::Relaxed);
+        self.0.current.send_replace(loaded.config);
     }
 
     /// Reads the files again whenever they have changed, and says when the certificate has expired.
@@ -125,9 +162,15 @@ impl Certificates {
         let mut told = None;
         loop {
             sleep(POLL).await;
-            let inner = self.0.clone();
-            let stamps = tokio::task::spawn_blocking(move || inner.files.stamps()).await;
-            if stamps.is_ok_and(|stamps| !stamps.same_as(&self.0.read.try_lock().ok())) {
+            // While somebody reads the files, there is nothing to look for.
+            let files = self.0.read.try_lock().ok().map(|read| read.files.clone());
+            let Some(files) = files else { continue };
+            let stamps = tokio::task::spawn_blocking(move || files.stamps()).await;
+            let is_as_read = |stamps| match self.0.read.try_lock() {
+                Ok(read) => read.stamps == stamps,
+                Err(_) => true,
+            };
+            if stamps.is_ok_and(|stamps| !is_as_read(stamps)) {
                 // The log has the outcome.
                 let _ = self.reload().await;
             }
@@ -159,6 +202,13 @@ impl Certificates {
             Err(_) => Err(Some(format!("it did not end its handshake within {TLS_HANDSHAKE:?}"))),
         }
     }
+}
+
+/// Reads and checks files.
+fn read(files: Arc<Files>, clock: &Clock) -> (Reading, Result<Loaded, TlsError>) {
+    let stamps = files.stamps();
+    let loaded = files.load(clock.now().wall);
+    (Reading { files, stamps }, loaded)
 }
 
 impl Loaded {

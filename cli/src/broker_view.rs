@@ -36,6 +36,7 @@ struct BrokerDocument<'a> {
     leased: u64,
     dead: u64,
     ended: u64,
+    draining: bool,
     live_bytes: Option<u64>,
     log_bytes: Option<u64>,
     file_bytes: Option<u64>,
@@ -83,6 +84,7 @@ impl<'a> BrokerDocument<'a> {
             leased: broker.leased,
             dead: broker.dead,
             ended: broker.ended,
+            draining: broker.draining,
             live_bytes: data.map(|data| data.live_bytes),
             log_bytes: data.map(|data| data.log_bytes),
             file_bytes: data.map(|data| data.file_bytes),
@@ -170,7 +172,7 @@ fn of_the_process(broker: &BrokerInfo, address: &str) -> Vec<(&'static str, Text
         u64::from(broker.connections) * 10 >= u64::from(broker.connections_max) * 9;
     let tone = if is_nearly_full { Tone::Warning } else { Tone::Plain };
     let memory = broker.memory_bytes.map_or("-".to_owned(), rough_bytes);
-    vec![
+    let mut rows = vec![
         ("version", broker.version.as_str().into()),
         ("protocol", broker.protocol.to_string().into()),
         ("address", address.into()),
@@ -181,7 +183,11 @@ fn of_the_process(broker: &BrokerInfo, address: &str) -> Vec<(&'static str, Text
         ("workers", workers),
         ("queues", broker.queues.to_string().into()),
         ("mailboxes", broker.mailboxes.to_string().into()),
-    ]
+    ];
+    if broker.draining {
+        rows.push(("draining", Text::new("yes: no task is delivered", Tone::Warning)));
+    }
+    rows
 }
 
 fn of_the_tasks(broker: &BrokerInfo) -> Vec<(&'static str, Text)> {

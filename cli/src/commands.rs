@@ -12,9 +12,12 @@ pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod dead;
+pub(crate) mod drain;
 pub(crate) mod forget;
 pub(crate) mod info;
+pub(crate) mod log;
 pub(crate) mod queues;
+pub(crate) mod restore;
 pub(crate) mod result;
 pub(crate) mod serve;
 pub(crate) mod show;
@@ -75,12 +78,22 @@ pub(crate) enum Command {
     /// Show rates, queues and workers live
     #[command(after_help = example(TOP))]
     Top(top::TopArguments),
+    /// Let workers finish what they run: the broker delivers nothing more
+    #[command(after_help = example(DRAIN))]
+    Drain(drain::DrainArguments),
+    /// Show or change what a running broker logs
+    #[command(after_help = example(LOG))]
+    Log(log::LogArguments),
     /// Copy the data of a running broker into a new folder
     #[command(after_help = example(BACKUP))]
     Backup(backup::BackupArguments),
     /// Check whether a data folder that no broker uses is sound
     #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
+    /// Copy a backup into an empty data folder and check it
+    #[command(after_help = example(RESTORE))]
+    #[command(after_long_help = long_help(RESTORE, restore::EXIT_CODES))]
+    Restore(restore::RestoreArguments),
     /// Print a completion script for a shell
     #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
@@ -102,8 +115,11 @@ const DEAD: &str = "celeriac dead list --newer-than 1d\n  celeriac dead replay -
 const WORKERS: &str = "celeriac workers\n  celeriac workers quiet worker-1";
 const WORK: &str = "celeriac work --name songs.preprocess --queue songs -- ./analyse {0}";
 const TOP: &str = "celeriac top";
+const DRAIN: &str = "celeriac drain --timeout 5m\n  celeriac drain --off";
+const LOG: &str = "celeriac log info,celeriac_broker=debug";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
+const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 
 // The usages where clap would not say what is required, or say it in one long line.

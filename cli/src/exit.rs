@@ -17,7 +17,7 @@ Exit codes:
   5  the task ended as FAILURE
   6  the task was REVOKED
   7  the task has not ended, or not within the given time; or tasks of the
-     queue are running
+     queue, or of a drained broker, are running
   8  the broker does not accept the token, or needs one
   9  the broker refused for now, as for a full queue: the same command may
      succeed later

@@ -38,7 +38,7 @@ fn complete_command(command: Command, shared: &[Arg]) -> Command {
             let of_token = shared.iter().find(|argument| argument.get_id() == "token_file");
             command.args(of_token.map(|argument| argument.clone().hide_short_help(false)))
         }
-        "check" => hide(command, shared, &["url", "timeout", "token_file"]),
+        "check" | "restore" => hide(command, shared, &["url", "timeout", "token_file"]),
         "completions" => hide(command, shared, &["url", "timeout", "token_file", "json", "color"]),
         _ => with_end(command),
     }

@@ -21,11 +21,13 @@ use crate::output::{Color, stderr_text};
 use crate::printable::{clean, clean_json};
 
 pub(crate) use self::directives::parse as parse_filter;
+pub(crate) use self::filter::LogFilter;
 pub(crate) use self::queue::{LineWriter, Queue};
 #[cfg(test)]
 pub(crate) use self::terminal::event_lines;
 
 mod directives;
+mod filter;
 mod journal;
 mod queue;
 mod terminal;
@@ -53,9 +55,15 @@ struct Form {
 pub(crate) struct Log {
     form: Form,
     queue: Arc<Queue>,
+    filter: Arc<LogFilter>,
 }
 
 impl Log {
+    /// The filter, which may change while the process runs.
+    pub(crate) fn filter(&self) -> Arc<LogFilter> {
+        self.filter.clone()
+    }
+
     /// The outcome of a command that logs, for the shell. The sentence of a failure goes through
     /// the queue, so that a reader that has stopped does not hold the process.
     pub(crate) fn end(&self, outcome: Result<Exit, Failure>) -> Result<Exit, Failure> {
@@ -93,6 +101,7 @@ impl Log {
 pub(crate) fn start(filter: &str, format: LogFormat, color: Color) -> Result<Log, Failure> {
     let look = terminal::Look::of_stderr(color).filter(|_| format == LogFormat::Text);
     let form = Form { format, has_prefixes: journal::is_stderr(), look };
+    let shown = filter.to_owned();
     let filter = parse_filter(filter)
         .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
     let queue = Queue::start(rustix::stdio::stderr(), move |lost| {
@@ -109,17 +118,28 @@ pub(crate) fn start(filter: &str, format: LogFormat, color: Color) -> Result<Log
         .with_ansi(false)
         .log_internal_errors(false);
     let builder = builder.with_writer(Sink { queue: queue.clone(), form });
-    match format {
+    let (started, change) = match format {
         // The look of a terminal adds its own time and level.
         LogFormat::Text if look.is_some() => {
-            builder.with_target(false).with_level(false).without_time().try_init()
+            let builder = builder.with_target(false).with_level(false).without_time();
+            let builder = builder.with_filter_reloading();
+            let change = filter::change(builder.reload_handle());
+            (builder.try_init(), change)
         }
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(|error| Failure::error(format!("cannot start the log: {error}")))?;
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let change = filter::change(builder.reload_handle());
+            (builder.try_init(), change)
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let change = filter::change(builder.reload_handle());
+            (builder.try_init(), change)
+        }
+    };
+    started.map_err(|error| Failure::error(format!("cannot start the log: {error}")))?;
     log_panics(queue.clone(), form);
-    Ok(Log { form, queue })
+    Ok(Log { form, queue, filter: Arc::new(LogFilter::new(shown, change)) })
 }
 
 /// Sends panics to the log. The default hook of Rust waits for stderr, and panics itself when it

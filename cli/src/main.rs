@@ -15,8 +15,8 @@ use rustix::stdio::{stderr, stdout};
 use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
-    backup, cancel, check, completions, dead, forget, info, queues, result, serve, show, status,
-    submit, tasks, top, watch, work, workers,
+    backup, cancel, check, completions, dead, drain, forget, info, log, queues, restore, result,
+    serve, show, status, submit, tasks, top, watch, work, workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -29,6 +29,7 @@ mod apart;
 mod arguments;
 mod broker_view;
 mod byte_size;
+mod checking;
 mod commands;
 mod confirm;
 mod connection;
@@ -117,7 +118,11 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     let output = &mut Output::new(format, shared.color);
     if !matches!(
         command,
-        Command::Serve(_) | Command::Top(_) | Command::Check(_) | Command::Work(_)
+        Command::Serve(_)
+            | Command::Top(_)
+            | Command::Check(_)
+            | Command::Restore(_)
+            | Command::Work(_)
     ) {
         signals::end_as_first_process()?;
     }
@@ -140,8 +145,11 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Workers(workers) => block_on(workers::run(workers, &shared, output)),
         Command::Work(work) => block_on(work::run(work, &shared, output)),
         Command::Top(top) => block_on(top::run(&top, &shared, output)),
+        Command::Drain(drain) => block_on(drain::run(drain, &shared, output)),
+        Command::Log(log) => block_on(log::run(log, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
+        Command::Restore(restore) => restore::run(&restore, output),
         Command::Completions(completions) => {
             completions::run(&completions, command_line(), shared, output)
         }

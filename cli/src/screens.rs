@@ -425,6 +425,7 @@ fn broker(used: u64) -> BrokerInfo {
             dead: 7,
             ended: 86_400_000,
         }),
+        draining: false,
         data: Some(wire::DataUsage {
             live_bytes: 700 << 30,
             log_bytes: 1_380 << 30,

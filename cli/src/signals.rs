@@ -50,14 +50,15 @@ const OTHERS: [(Number, &str); 9] = [
     (Number::SYS, "SIGSYS"),
 ];
 
-/// What SIGHUP means. A process that was started to ignore it, as by `nohup`, always ignores it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What SIGHUP means. It never ends a process that was started to ignore it, as by `nohup`.
+#[derive(Debug, Clone)]
 pub(crate) enum HangUp {
     /// It ends the process like SIGTERM.
     Ends,
-    /// It ends a process that has a terminal. Without one SIGHUP does not mean an end: service
-    /// managers send it to make a program read its settings again, which a broker does not do.
-    EndsWithTheTerminal,
+    /// It ends a process that has a terminal. Without one service managers and operators send it
+    /// to make a program read its settings again: the sender is told of it. When the channel is
+    /// full, a reading is to come anyway.
+    EndsOrReloads(mpsc::Sender<()>),
 }
 
 /// The signals that end the process, in the order in which they come.
@@ -82,9 +83,12 @@ impl ShutdownSignals {
         for (number, name) in SHUTDOWN {
             on_each(number.as_raw(), shut_down(name))?;
         }
-        match hang_up.ends_the_process() {
-            true => on_each(Number::HUP.as_raw(), shut_down("SIGHUP"))?,
-            false => on_each(Number::HUP.as_raw(), || log_ignored("SIGHUP"))?,
+        match (hang_up.ends_the_process(), hang_up) {
+            (true, _) => on_each(Number::HUP.as_raw(), shut_down("SIGHUP"))?,
+            (false, HangUp::Ends) => on_each(Number::HUP.as_raw(), || log_ignored("SIGHUP"))?,
+            (false, HangUp::EndsOrReloads(reload)) => on_each(Number::HUP.as_raw(), move || {
+                let _ = reload.try_send(());
+            })?,
         }
         for (number, name) in IGNORED {
             on_each(number.as_raw(), move || log_ignored(name))?;
@@ -181,11 +185,11 @@ fn real_time_name(number: i32) -> String {
 }
 
 impl HangUp {
-    fn ends_the_process(self) -> bool {
+    fn ends_the_process(&self) -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let is_meant = match self {
             Self::Ends => true,
-            Self::EndsWithTheTerminal => File::open("/dev/tty").is_ok(),
+            Self::EndsOrReloads(_) => File::open("/dev/tty").is_ok(),
         };
         is_meant && !is_ignored(&status, Number::HUP)
     }

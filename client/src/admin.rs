@@ -423,6 +423,46 @@ impl Client {
         }
     }
 
+    /// Begins or ends a drain of the broker. A broker that is drained delivers no task, and takes
+    /// submits and reports. It takes back what workers hold and have not begun. The drain is
+    /// complete when no task is leased: see [`BrokerInfo::leased`]. A restart of the broker ends
+    /// it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// client.drain(true).await?;
+    /// println!("{} tasks still run", client.broker_info().await?.leased);
+    /// client.drain(false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::purge_queue`].
+    pub async fn drain(&self, draining: bool) -> Result<(), Error> {
+        self.order(client_frame::Body::Drain(wire::Drain { draining })).await
+    }
+
+    /// Changes the filter of the broker's log until the broker restarts, and returns it. `None`
+    /// changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// client.log_filter(Some("info,celeriac_broker=debug")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the filter cannot be used; otherwise as [`Client::queues`].
+    pub async fn log_filter(&self, filter: Option<&str>) -> Result<String, Error> {
+        let filter = filter.map(str::to_owned);
+        match self.request(client_frame::Body::LogFilter(wire::LogFilter { filter })).await? {
+            server_frame::Body::LogFilterReply(reply) => Ok(reply.filter),
+            _ => Err(Error::unexpected("a LogFilterReply")),
+        }
+    }
+
     /// Sends a request whose answer has nothing for the caller: `Done`, or a number.
     async fn order(&self, body: client_frame::Body) -> Result<(), Error> {
         match self.request(body).await? {

@@ -55,6 +55,8 @@ pub struct BrokerInfo {
     pub dead: u64,
     /// The number of tasks that ended as Success or Revoked and are kept.
     pub ended: u64,
+    /// Whether an operator drains the broker: it delivers no task.
+    pub draining: bool,
     /// How full the data folder and its disk are. `None` where the system does not tell.
     pub data: Option<DataUsage>,
     /// The bounds that the broker enforces.
@@ -133,6 +135,7 @@ impl From<wire::BrokerInfo> for BrokerInfo {
             leased: tasks.leased,
             dead: tasks.dead,
             ended: tasks.ended,
+            draining: info.draining,
             data: info.data.map(DataUsage::from),
             limits: BrokerLimits {
                 frame_bytes_max: limits.frame_bytes_max,

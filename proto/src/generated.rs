@@ -1603,6 +1603,29 @@ pub struct BackupReply {
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
 }
+/// Begins or ends a drain of the broker. A broker that is drained delivers no task, and takes submits
+/// and reports. A restart of the broker ends the drain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drain {
+    /// True begins a drain, false ends it.
+    #[prost(bool, tag = "1")]
+    pub draining: bool,
+}
+/// Changes the filter of the broker's log until the broker restarts, and asks for it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogFilter {
+    /// A level, or levels of parts of the broker, e.g. "info,celeriac_broker=debug". Absent leaves the
+    /// filter as it is.
+    #[prost(string, optional, tag = "1")]
+    pub filter: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// The answer to a LogFilter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogFilterReply {
+    /// The filter that counts now.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+}
 /// The bounds that the broker enforces on this connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
@@ -1675,6 +1698,9 @@ pub struct BrokerInfo {
     /// How long the broker keeps an ended task when neither the task nor its queue sets a time.
     #[prost(uint64, tag = "17")]
     pub result_ttl_ms: u64,
+    /// Whether an operator drains the broker: it delivers no task.
+    #[prost(bool, tag = "18")]
+    pub draining: bool,
 }
 /// How many tasks the broker keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2222,7 +2248,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -2294,6 +2320,10 @@ pub mod client_frame {
         DeclareQueue(super::DeclareQueue),
         #[prost(message, tag = "76")]
         Info(super::Info),
+        #[prost(message, tag = "77")]
+        Drain(super::Drain),
+        #[prost(message, tag = "78")]
+        LogFilter(super::LogFilter),
         #[prost(message, tag = "80")]
         DeclareMailbox(super::DeclareMailbox),
         #[prost(message, tag = "81")]
@@ -2334,7 +2364,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 76, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 76, 78, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2383,6 +2413,8 @@ pub mod server_frame {
         DeclareQueueReply(super::DeclareQueueReply),
         #[prost(message, tag = "76")]
         BrokerInfo(super::BrokerInfo),
+        #[prost(message, tag = "78")]
+        LogFilterReply(super::LogFilterReply),
         #[prost(message, tag = "80")]
         MailboxReply(super::MailboxReply),
         #[prost(message, tag = "83")]

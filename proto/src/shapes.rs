@@ -140,6 +140,8 @@ const ORDER_WORKERS: Shape =
     Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
 const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
 const INFO: Shape = Shape { name: "Info", fields: &[] };
+const DRAIN: Shape = Shape { name: "Drain", fields: &[] };
+const LOG_FILTER: Shape = Shape { name: "LogFilter", fields: &[] };
 const DECLARE_MAILBOX: Shape = Shape { name: "DeclareMailbox", fields: &[] };
 const DELETE_MAILBOX: Shape = Shape { name: "DeleteMailbox", fields: &[] };
 const PURGE_MAILBOX: Shape = Shape { name: "PurgeMailbox", fields: &[] };
@@ -195,6 +197,8 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(74, "backup", &BACKUP),
         one(75, "declare_queue", &DECLARE_QUEUE),
         one(76, "info", &INFO),
+        one(77, "drain", &DRAIN),
+        one(78, "log_filter", &LOG_FILTER),
         one(80, "declare_mailbox", &DECLARE_MAILBOX),
         one(81, "delete_mailbox", &DELETE_MAILBOX),
         one(82, "purge_mailbox", &PURGE_MAILBOX),
@@ -300,6 +304,7 @@ const WORKER_LIST: Shape =
 const BACKUP_REPLY: Shape = Shape { name: "BackupReply", fields: &[] };
 const TASK_COUNTS: Shape = Shape { name: "TaskCounts", fields: &[] };
 const DATA_USAGE: Shape = Shape { name: "DataUsage", fields: &[] };
+const LOG_FILTER_REPLY: Shape = Shape { name: "LogFilterReply", fields: &[] };
 const BROKER_INFO: Shape = Shape {
     name: "BrokerInfo",
     fields: &[
@@ -359,6 +364,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(74, "backup_reply", &BACKUP_REPLY),
         one(75, "declare_queue_reply", &DECLARE_QUEUE_REPLY),
         one(76, "broker_info", &BROKER_INFO),
+        one(78, "log_filter_reply", &LOG_FILTER_REPLY),
         one(80, "mailbox_reply", &MAILBOX_REPLY),
         one(83, "consume_reply", &CONSUME_REPLY),
         one(85, "fetch_mail_reply", &FETCH_MAIL_REPLY),

@@ -350,6 +350,29 @@ def test_operators_see_the_broker(client: Client) -> None:
     assert client.admin.broker_info().uptime >= broker.uptime
 
 
+def test_o21_operators_see_and_change_the_filter_of_the_log(client: Client) -> None:
+    first = client.admin.log_filter()
+    try:
+        assert client.admin.log_filter("warn,celeriac_broker=info") == "warn,celeriac_broker=info"
+        assert client.admin.log_filter() == "warn,celeriac_broker=info"
+        with pytest.raises(InvalidArgument, match="`loud` is no level"):
+            client.admin.log_filter("loud")
+        with pytest.raises(InvalidArgument, match="filter must be a str"):
+            client.admin.log_filter(7)  # type: ignore[arg-type]
+        assert client.admin.log_filter() == "warn,celeriac_broker=info"
+    finally:
+        client.admin.log_filter(first)
+
+
+def test_o22_operators_drain_a_broker(own_broker: ScratchBroker) -> None:
+    with Client.connect(own_broker.url) as client:
+        client.admin.drain()
+        assert client.admin.broker_info().draining
+        client.submit("n")
+        client.admin.end_drain()
+        assert not client.admin.broker_info().draining
+
+
 def test_operators_see_and_change_queues(client: Client) -> None:
     name = new("queue")
     admin = client.admin

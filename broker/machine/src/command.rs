@@ -75,6 +75,9 @@ pub enum Command {
     Alive(ConnectionKey),
     /// Whether the disk is nearly full.
     DiskLow(bool),
+    /// From now on the broker keeps an ended task for this long if neither the task nor its queue
+    /// sets a time. Tasks that were submitted before keep their time.
+    ResultTtl(u64),
     /// The broker shuts down: the machine informs every client and closes every connection.
     Shutdown,
 }

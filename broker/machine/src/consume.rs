@@ -179,7 +179,7 @@ impl Machine {
         let session = self.sessions.session(key);
         let consumer = &session.consumer;
         let may_take = !session.is_quiet()
-            && !self.queues.queue(queue).record.paused
+            && !self.holds_back(queue)
             && consumer.has_room(self.config.leased_bytes_max)
             && consumer.leases.len() < CREDIT_MAX as usize;
         let is_alone = consumer.leases.is_empty();

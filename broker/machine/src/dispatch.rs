@@ -22,7 +22,7 @@ impl Machine {
     /// in one message.
     pub(crate) fn dispatch(&mut self, step: &mut Step<'_>) {
         let from = self.dispatch_from.take().unwrap_or_default();
-        if self.sessions.hungry == 0 || self.queues.ready.is_empty() {
+        if self.drain || self.sessions.hungry == 0 || self.queues.ready.is_empty() {
             return;
         }
         let mut outgoing: BTreeMap<ConnectionKey, Vec<DeliveryOutline>> = BTreeMap::new();

@@ -126,6 +126,8 @@ pub struct Machine {
     latest_order: u64,
     latest_lease: Lease,
     disk_is_low: bool,
+    /// An operator drains the broker: no task is delivered.
+    drain: bool,
     /// When all tables were restored.
     began: Monotonic,
     /// The steady clock minus the monotonic clock: fixed at the first step.
@@ -169,6 +171,7 @@ impl Machine {
             latest_order: 0,
             latest_lease: 0,
             disk_is_low: false,
+            drain: false,
             began: 0,
             steady_offset: None,
             clock_was_set: false,
@@ -206,6 +209,8 @@ impl Machine {
             Command::Heard(connection) => self.heard(step, connection),
             Command::Alive(connection) => self.alive(step, connection),
             Command::DiskLow(low) => self.disk_is_low = low,
+            // `usual_plan` stays: it is the plan of the tasks that have none of their own.
+            Command::ResultTtl(ms) => self.config.result_ttl_ms = ms,
             Command::Shutdown => self.close_all(step),
         }
         self.advance_successors(step);

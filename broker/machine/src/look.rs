@@ -183,6 +183,7 @@ impl Machine {
             leased: 0,
             dead: 0,
             ended: 0,
+            draining: self.drain,
         };
         for session in self.sessions.all.values().filter(|session| session.is_of_worker()) {
             match session.connection {

@@ -1,4 +1,5 @@
-//! Requests of operators about queues: configure, pause, purge, delete. Before the answer the
+//! Requests of operators about queues: configure, pause, purge, delete; and the drain of all of
+//! them. Before the answer the
 //! broker takes tasks that must not begin any more back from their workers.
 
 use std::collections::BTreeSet;
@@ -29,11 +30,13 @@ pub(crate) struct Purge {
     taken: Signals,
 }
 
-/// A pause or a resume of queues, under way.
+/// A pause or a resume of queues, or a drain of the broker, under way.
 #[derive(Debug)]
 pub(crate) struct Pausing {
     names: std::vec::IntoIter<QueueName>,
     paused: bool,
+    /// Why workers lose what they have not begun.
+    reason: &'static str,
     /// The last session whose leases were checked.
     session: Option<SessionKey>,
     /// Leases to take back, ordered by the places of their tasks.
@@ -50,11 +53,17 @@ impl Purge {
 impl Pausing {
     fn new(names: Vec<QueueName>, paused: bool) -> Self {
         let (session, unstarted, taken) = Default::default();
-        Self { names: names.into_iter(), paused, session, unstarted, taken }
+        let reason = "the queue is paused";
+        Self { names: names.into_iter(), paused, reason, session, unstarted, taken }
+    }
+
+    /// A drain holds all queues back, and names none.
+    fn of_a_drain() -> Self {
+        Self { reason: "the broker is drained", ..Self::new(Vec::new(), true) }
     }
 
     pub fn tell(&mut self, step: &mut Step<'_>) {
-        self.taken.send(step, SignalKind::TakenBack, "the queue is paused");
+        self.taken.send(step, SignalKind::TakenBack, self.reason);
     }
 }
 
@@ -109,6 +118,21 @@ impl Machine {
         self.begin_scan(step, asker, Pausing::new(queues, paused));
     }
 
+    /// Begins or ends a drain: no task is delivered, and what has not begun is taken back. Nothing
+    /// of it is in the records, so a restart ends it.
+    pub(crate) fn begin_drain(&mut self, step: &mut Step<'_>, asker: Asker, drain: bool) {
+        self.drain = drain;
+        match drain {
+            true => self.begin_scan(step, asker, Pausing::of_a_drain()),
+            false => step.answer(asker, Answer::Done),
+        }
+    }
+
+    /// Whether no task of this queue is delivered at present.
+    pub(crate) fn holds_back(&self, queue: QueueKey) -> bool {
+        self.drain || self.queues.queue(queue).record.paused
+    }
+
     /// Pauses or resumes the queues, and takes tasks of paused queues that have not begun back from
     /// their workers. Returns false if work is left.
     pub(crate) fn continue_pause(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
@@ -143,8 +167,7 @@ impl Machine {
             let leases = session.consumer.leases.iter().filter(|_| !keeps);
             let unstarted = leases.filter_map(|slot| {
                 let task = self.tasks.task(*slot);
-                let is_meant =
-                    task.state == State::Leased && self.queues.queue(task.queue()).record.paused;
+                let is_meant = task.state == State::Leased && self.holds_back(task.queue());
                 is_meant.then(|| (task.order(), *slot, task.lease()))
             });
             pausing.unstarted.extend(unstarted);
@@ -159,10 +182,10 @@ impl Machine {
     /// in front at the end.
     fn take_back_found(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
         while let Some((_, slot, lease)) = pausing.unstarted.pop_last() {
-            // Meanwhile the task may have begun or ended, and its queue may have been resumed.
+            // Meanwhile the task may have begun or ended, and the pause or the drain may be over.
             let holds = |task: &&Task| task.state == State::Leased && task.lease() == lease;
             let task = self.tasks.try_task(slot).filter(holds);
-            if task.is_some_and(|task| self.queues.queue(task.queue()).record.paused) {
+            if task.is_some_and(|task| self.holds_back(task.queue())) {
                 self.note_signal(slot, &mut pausing.taken);
                 self.take_back(step, slot);
             }

@@ -181,6 +181,10 @@ impl Machine {
             Operate::PauseQueues { queues, paused } => {
                 self.begin_pause(step, asker, queues, paused)
             }
+            Operate::Drain(drain) => self.begin_drain(step, asker, drain),
+            Operate::LogFilter(filter) => {
+                step.answer(asker, Answer::LogFilter(filter.unwrap_or_default()));
+            }
             Operate::PurgeQueue { queue, delete } => self.begin_purge(step, asker, queue, delete),
             Operate::ReplayDead(which) => self.settle_dead(step, asker, which, Fate::Replay),
             Operate::DiscardDead(which) => self.settle_dead(step, asker, which, Fate::Discard),

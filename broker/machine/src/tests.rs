@@ -10,6 +10,7 @@ mod crowd;
 mod dead;
 mod declared;
 mod delivery;
+mod drain;
 mod info;
 mod leases;
 mod limits;

@@ -330,9 +330,9 @@ impl Machine {
         self.change_state(step, slot, state, cause);
         let task = self.tasks.task(slot);
         let is_forgotten = self.tasks.plan(task).is_some_and(|plan| plan.forget_at_end);
-        let mut ttl_ms = ended.result_ttl_ms.unwrap_or_else(|| {
-            self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms)
-        });
+        let mut ttl_ms = ended
+            .result_ttl_ms
+            .unwrap_or_else(|| self.tasks.plan(task).unwrap_or(&self.usual_plan).result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
             // A result TTL of 0 does not apply to failures: an operator must be able to inspect a
             // task that failed for good.

@@ -10,12 +10,13 @@ use celeriac_machine::command::{
 };
 use celeriac_record::Record;
 use celeriac_store::{Error, Store};
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::Batch;
 use super::backup::Backup;
 use super::complete::{Completer, Measured, detach};
 use super::connections::{Connections, Held, Room};
+use super::{Batch, Settings};
 use crate::outgoing::{Outgoing, Shown, TaskView};
 use crate::{encode, size};
 
@@ -52,6 +53,8 @@ enum Departure {
     Frames(ConnectionKey),
     Close(ConnectionKey),
     Log(Box<LostWorker>),
+    /// Somebody waits until a batch has come through.
+    Passed(oneshot::Sender<()>),
 }
 
 impl std::fmt::Debug for Committer {
@@ -83,7 +86,12 @@ impl Committer {
     /// The first step: the batch is durable when this returns, and no client has been told.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         self.connections.add(batch.opened);
-        let departures = self.prepare(batch.effects)?;
+        if let Some(Settings { disk_reserve_bytes, limits }) = batch.settings {
+            self.store.set_disk_reserve(disk_reserve_bytes);
+            self.config.limits = limits;
+        }
+        let mut departures = self.prepare(batch.effects)?;
+        departures.extend(batch.passing.into_iter().map(Departure::Passed));
         self.store.commit()?;
         Ok(Committed(departures))
     }
@@ -292,6 +300,8 @@ impl Committer {
         match departure {
             Departure::Close(connection) => self.connections.end(connection),
             Departure::Log(lost) => log_lost(&lost),
+            // Who waited may be gone.
+            Departure::Passed(waiting) => drop(waiting.send(())),
             Departure::Frames(connection) => {
                 if !self.connections.send(connection) {
                     debug!(connection, "a message for a connection that is gone");

@@ -106,6 +106,7 @@ pub(super) fn broker_info(view: BrokerView, limits: &Limits) -> wire::BrokerInfo
         heartbeat_ms: limits.heartbeat_ms,
         lease_ms: limits.lease_ms,
         result_ttl_ms: limits.result_ttl_ms,
+        draining: outline.draining,
     }
 }
 

@@ -313,6 +313,7 @@ fn answers(shape: &Shape) -> Vec<Answer> {
         Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
         Answer::Count(u64::MAX),
         Answer::BackedUp { tasks: u64::MAX, bytes: u64::MAX },
+        Answer::LogFilter("info,celeriac_broker=debug".into()),
         Answer::Mailbox { mailbox: mailbox(shape), ready: u64::MAX, consumers: u32::MAX },
         Answer::Consuming(u64::MAX),
         Answer::Fetched { message: Some(mail(shape)), ready: u64::MAX, dropped: u64::MAX },
@@ -414,6 +415,7 @@ fn broker(shape: &Shape) -> BrokerView {
         leased: number,
         dead: number,
         ended: number,
+        draining: true,
     };
     BrokerView { outline, memory_bytes: Some(number), usage: Some(usage) }
 }
@@ -447,7 +449,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame.
-    assert_eq!(kinds.len(), 31, "{kinds:?}");
+    assert_eq!(kinds.len(), 32, "{kinds:?}");
 }
 
 #[test]

@@ -176,6 +176,8 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
         Backup(backup) => Ask::Operate(operate::backup(backup)?),
         Info(_) => Ask::Operate(Operate::Info),
+        Drain(drain) => Ask::Operate(Operate::Drain(drain.draining)),
+        LogFilter(filter) => Ask::Operate(operate::log_filter(filter)?),
         DeclareMailbox(declare) => Ask::Mail(mail::declare_mailbox(declare)?),
         DeleteMailbox(delete) => Ask::Mail(mail::delete_mailbox(delete)?),
         PurgeMailbox(purge) => Ask::Mail(mail::purge_mailbox(purge)?),

@@ -13,6 +13,7 @@ use super::in_flight::InFlight;
 use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, panics, too_slow};
 use crate::driver::{Held, Input};
+use crate::log_filter;
 use crate::room::Place;
 
 /// The cost of a field beside its bytes: most of the field's memory and of its decoding time.
@@ -150,7 +151,7 @@ fn broken(error: &FrameError) -> EndOfRequests {
 
 async fn small(
     reader: &mut Reader<impl Incoming>,
-    command: Command,
+    mut command: Command,
     place: Option<Place>,
     weight: usize,
     shared: &Shared,
@@ -158,6 +159,7 @@ async fn small(
 ) -> Result<(), EndOfRequests> {
     let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
     let held = Held { frame: place, room, taken: None };
+    log_filter::carry_out(&mut command, shared.log.as_ref());
     in_flight.let_wait(&command);
     reader.said_goodbye |= matches!(command, Command::Request { ask: Ask::Goodbye, .. });
     hand_over(reader, Input::Request { command, _held: held }, shared).await
@@ -177,7 +179,8 @@ async fn large(
     let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
     let decode = move || decoded(measure::<ClientFrame>(&frame)?, frame, connection, &bounds);
     let decoded = reader.pulse.during(shared.decoding.run(decode)).await;
-    let command = decoded.map_err(|error| broken(&error))?;
+    let mut command = decoded.map_err(|error| broken(&error))?;
+    log_filter::carry_out(&mut command, shared.log.as_ref());
     let (taken, when_taken) = oneshot::channel();
     let held = Held { frame: place, room, taken: Some(taken) };
     in_flight.let_wait(&command);

@@ -49,6 +49,7 @@ pub(super) struct Files {
 }
 
 /// Everything that was read.
+#[derive(Debug)]
 pub(super) struct Loaded {
     pub config: Arc<ServerConfig>,
     /// The names in the certificate.
@@ -63,13 +64,6 @@ pub(super) struct Loaded {
 /// Which files there were, by what changes when a file is replaced or written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stamps(Vec<Option<[i64; 5]>>);
-
-impl Stamps {
-    /// True when these are the files that were read. While another reading is under way, they are.
-    pub(super) fn same_as(&self, read: &Option<impl std::ops::Deref<Target = Stamps>>) -> bool {
-        read.as_deref().is_none_or(|read| read == self)
-    }
-}
 
 impl Files {
     /// The files of a broker with TLS.

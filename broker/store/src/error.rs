@@ -35,6 +35,26 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The folder for a restore holds something.
+    #[error(
+        "{} is not empty: {reason}; a restore needs an empty folder, so move the present data away or choose another folder",
+        folder.display()
+    )]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        reason: String,
+    },
+    /// A restore has not ended: only a part of a backup may be there.
+    #[error(
+        "a restore into {} was interrupted, so only a part of the backup is there; restore the backup into this folder again",
+        folder.display()
+    )]
+    HalfRestored {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Bytes are wrong or missing. The broker refuses the folder, because it must not serve only a
     /// part of the confirmed tasks.
     #[error(
@@ -149,6 +169,7 @@ impl Error {
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
             Self::NotSynced | Self::NotWatched => 16,
             Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
+            Self::Occupied { .. } | Self::HalfRestored { .. } => 17,
             Self::Limited { .. } => 1,
         }
     }

@@ -49,7 +49,9 @@ pub use self::medium::{Archive, Chunks, Copier, Copy, Medium, ReadChunk, ReadErr
 use self::room::Outlook;
 #[cfg(feature = "failing-reads")]
 pub use self::sled::reads::FAIL_READS;
-pub use self::sled::{FolderConfig, JournalConfig, Report, check, check_telling, disk_failure};
+pub use self::sled::{
+    FolderConfig, JournalConfig, Report, check, check_telling, disk_failure, restore,
+};
 
 /// The bounds of a store.
 #[derive(Debug, Clone)]
@@ -258,6 +260,12 @@ impl Store {
     pub fn recent_usage(&mut self) -> Option<Usage> {
         self.look_at_the_disk();
         self.outlook.room.map(|(_, room)| self.usage_in(room))
+    }
+
+    /// Changes [`StoreConfig::disk_reserve_bytes`]. The next look at the disk counts with the new
+    /// value.
+    pub fn set_disk_reserve(&mut self, bytes: u64) {
+        self.config.disk_reserve_bytes = bytes;
     }
 
     fn usage_in(&self, room: Room) -> Usage {

@@ -5,7 +5,7 @@
 //! promise; `quiet` keeps sled's panics off the terminal; `folder`, `watch`, `note` and `files` are
 //! the files beside sled's, and `segments` those of the journal; `guard` and `scan` check a folder
 //! before sled may touch it; `open` starts on a folder; `copy` writes a backup; `check` checks a
-//! folder that no broker uses.
+//! folder that no broker uses, and `restore` copies a backup into an empty folder.
 
 mod check;
 mod copy;
@@ -17,6 +17,7 @@ mod note;
 mod open;
 mod quiet;
 pub(crate) mod reads;
+mod restore;
 mod scan;
 mod segments;
 pub(crate) mod sync;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 pub use self::check::{Report, check, check_telling};
 use self::folder::Folder;
 use self::log::{Log, SEGMENT_BYTES};
+pub use self::restore::restore;
 use self::watch::Watch;
 use super::error::Error;
 use super::medium::{Archive, Chunks, Copier, Copy, ReadChunk, ReadError, Room};

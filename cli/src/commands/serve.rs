@@ -3,34 +3,40 @@
 //!
 //! The broker itself is `celeriac_broker::Broker`.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 
-use celeriac_broker::{Broker, Certificates, RunError};
-use clap::parser::ValueSource;
+use celeriac_broker::{Broker, Certificates, LogFilter as LogControl, RunError};
 use clap::{ArgMatches, Args};
 use rustix::process::{Resource, getrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
-use self::config_file::ConfigFile;
-use self::names::names_of;
+use self::config::{ConfigLayer, ServeConfig};
+use self::notify::{feed_watchdog, notify_manager};
+use self::reload::Reload;
+use self::sockets::Sockets;
+use self::source::{Loaded, Source};
 use crate::allocator::give_back_when_idle;
 use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
-use crate::logging::{self, LineWriter, Log, Queue};
+use crate::logging::{self, LineWriter, Log, LogFilter, Queue};
 use crate::output::{Output, print_to_stderr, stderr_text};
 use crate::printable::clean;
 use crate::signals::{HangUp, ShutdownSignals};
-use crate::token::{self, token_variable};
 
 mod config;
 mod config_file;
 mod names;
+mod notify;
+mod reload;
+mod sockets;
+mod source;
 mod units;
 
 /// The end of the help of this command.
@@ -92,8 +98,12 @@ fn check_and_serve(
     output: &mut Output,
     log: &mut Option<Log>,
 ) -> Result<Exit, Failure> {
-    let is_check_only = arguments.check_config;
-    let Loaded { config, warnings } = load(arguments, shared.token_file, matches)?;
+    let ServeArguments { config, check_config: is_check_only, mut layer } = arguments;
+    layer.token_file = shared.token_file;
+    let sockets = Sockets::take()?;
+    let addresses = sockets.addresses();
+    let source = Source { config, layer, addresses, matches: matches.clone() };
+    let Loaded { config, warnings } = source.load()?;
     if is_check_only {
         // A broker that starts logs these itself.
         let of_tls = Certificates::check(&config.broker).unwrap_or_default();
@@ -104,14 +114,19 @@ fn check_and_serve(
         return Ok(Exit::Success);
     }
     check_memory()?;
-    *log = Some(logging::start(&config.log, config.log_format, shared.color)?);
+    let started = log.insert(logging::start(&config.log, config.log_format, shared.color)?);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    serve_in_runtime(config)
+    serve_in_runtime(config, sockets, Arc::new(source), started.filter())
 }
 
-fn serve_in_runtime(config: ServeConfig) -> Result<Exit, Failure> {
+fn serve_in_runtime(
+    config: ServeConfig,
+    sockets: Sockets,
+    source: Arc<Source>,
+    log: Arc<LogFilter>,
+) -> Result<Exit, Failure> {
     let build = || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(session_threads())
@@ -129,7 +144,7 @@ fn serve_in_runtime(config: ServeConfig) -> Result<Exit, Failure> {
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
         tokio::select! {
-            outcome = serve_until_signalled(config) => outcome,
+            outcome = serve_until_signalled(config, sockets, source, log) => outcome,
             never = give_back_when_idle(session_threads()) => match never {},
         }
     });
@@ -167,70 +182,6 @@ fn check_memory() -> Result<(), Failure> {
     }
 }
 
-/// A valid configuration, and the warnings about it.
-struct Loaded {
-    config: ServeConfig,
-    warnings: Vec<String>,
-}
-
-/// Merges flags, environment, file and defaults, and checks the result.
-fn load(
-    arguments: ServeArguments,
-    token_file: Option<PathBuf>,
-    matches: &ArgMatches,
-) -> Result<Loaded, Failure> {
-    let mut layer = arguments.layer;
-    layer.token = token_variable()?;
-    layer.token_file = token_file;
-    let given = matches.subcommand_matches("serve");
-    let source = |name: &str| given.and_then(|given| given.value_source(name));
-    layer.settle(source).map_err(|(name, exact)| {
-        let given = |name| shown(name, source(name));
-        Failure::usage(format!("{} and {} are both set, keep one", given(name), given(exact)))
-    })?;
-    let file = arguments.config.as_deref().map(ConfigFile::read).transpose()?;
-    if let Some(file) = &file {
-        layer = layer.over(file.parse()?);
-    }
-    let token_file = layer.token_file.as_deref();
-    let warnings =
-        [file.as_ref().and_then(ConfigFile::warning), token_file.and_then(token::warning)];
-    let warnings = warnings.into_iter().flatten().collect();
-    let config = layer.resolve()?;
-    config.check().map_err(|InvalidSetting { key, sentence }| {
-        match origin(key, file.as_ref(), matches) {
-            Some(origin) => Failure::usage(format!("{origin}: {sentence}")),
-            None => Failure::usage(sentence),
-        }
-    })?;
-    Ok(Loaded { config, warnings })
-}
-
-/// Where a value comes from: the flag, the variable, or the line of the file. A default has no
-/// origin.
-fn origin(key: &str, file: Option<&ConfigFile>, matches: &ArgMatches) -> Option<String> {
-    let flag = if key == "token" { "token_file" } else { key };
-    let serve = matches.subcommand_matches("serve")?;
-    for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
-        let names = names_of(flag);
-        if let Some(name) = names.iter().find(|name| serve.value_source(name) == Some(source)) {
-            return Some(shown(name, Some(source)));
-        }
-    }
-    if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some_and(|token| !token.is_empty()) {
-        return Some("CELERIAC_TOKEN".to_owned());
-    }
-    names_of(key).into_iter().find_map(|name| file?.place(name))
-}
-
-/// The name of a setting as a flag, or as a variable.
-fn shown(name: &str, source: Option<ValueSource>) -> String {
-    match source {
-        Some(ValueSource::EnvVariable) => format!("CELERIAC_{}", name.to_uppercase()),
-        _ => format!("--{}", name.replace('_', "-")),
-    }
-}
-
 fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         return Ok(output.document(config)?);
@@ -241,12 +192,19 @@ fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
     Ok(output.line(text.trim_end())?)
 }
 
-async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
-    let mut signals = ShutdownSignals::listen(HangUp::EndsWithTheTerminal)?;
-    let listener = bind(config.listen).await?;
+async fn serve_until_signalled(
+    config: ServeConfig,
+    sockets: Sockets,
+    source: Arc<Source>,
+    log: Arc<LogFilter>,
+) -> Result<Exit, Failure> {
+    // A second signal while the files are read means one more reading.
+    let (reload, mut reloads) = mpsc::channel(1);
+    let mut signals = ShutdownSignals::listen(HangUp::EndsOrReloads(reload))?;
+    let listener = listen(sockets.listener, config.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
     let plain = match config.listen_plain {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(listen(sockets.plain, address).await?),
         None => None,
     };
     let plain_address = plain.as_ref().and_then(|plain| plain.local_addr().ok());
@@ -255,7 +213,7 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
     // The broker has confirmed nothing yet, so a signal while it reads its folder ends the process
     // at once.
     let broker = tokio::select! {
-        opened = Broker::open(config.broker) => match opened {
+        opened = Broker::open(config.broker.clone()) => match opened {
             Ok(broker) => broker,
             Err(error) => return exit_after(Err(error)),
         },
@@ -265,15 +223,27 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
         Some(listener) => broker.with_plain(listener),
         None => broker,
     };
+    let filter = log.clone();
+    let broker = broker.with_log(LogControl::new(move |new| filter.change(new)));
+    let control = broker.control();
+    let mut reload = Reload { source, counts: config, log, control: control.clone() };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.
         let _ = shutdown.await;
     }));
     announce(address, plain_address);
+    let keep_fresh = async {
+        while reloads.recv().await.is_some() {
+            reload.run().await;
+        }
+        std::future::pending::<Infallible>().await
+    };
     let signal = tokio::select! {
         outcome = &mut broker => return exit_after(outcome),
         signal = signals.next() => signal,
+        never = keep_fresh => match never {},
+        never = feed_watchdog(&control) => match never {},
     };
     tracing::info!(signal, "a signal ends the broker");
     notify_manager(NotifyState::Stopping);
@@ -287,8 +257,16 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+/// Listens on the socket that was handed over, or on the address.
+async fn listen(
+    socket: Option<net::TcpListener>,
+    address: SocketAddr,
+) -> Result<TcpListener, Failure> {
+    let listener = match socket {
+        Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)),
+        None => TcpListener::bind(address).await,
+    };
+    listener.map_err(|error| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
@@ -325,13 +303,6 @@ fn announce(address: SocketAddr, plain: Option<SocketAddr>) {
     };
     if let Err(error) = std::thread::Builder::new().name("celeriac-ready".to_owned()).spawn(print) {
         tracing::warn!(%error, "cannot start a thread to write to stdout that the broker is ready");
-    }
-}
-
-/// Notifies systemd, if it set a notify socket. A broken socket must not stop the broker.
-fn notify_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 

@@ -253,6 +253,34 @@ fn the_service_manager_is_told_when_the_broker_is_ready_and_when_it_stops() {
 }
 
 #[test]
+fn o23_the_watchdog_hears_of_a_broker_that_works() {
+    let data = TempDir::new().expect("a folder");
+    let path = data.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
+    serve.arg(data.path().join("store")).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    let broker = Broker::ready(serve);
+    let heard = |socket: &UnixDatagram| {
+        let socket = socket.try_clone().expect("cloned");
+        within_deadline(move || {
+            let mut buffer = [0; 256];
+            let length = socket.recv(&mut buffer).expect("a message");
+            String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+        })
+    };
+    assert_eq!(heard(&socket), "READY=1");
+    for _ in 0..5 {
+        assert_eq!(heard(&socket), "WATCHDOG=1");
+    }
+    assert_eq!(broker.stop("TERM").code, Some(0));
+    let last = (0..).map(|_| heard(&socket)).find(|message| message != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    // After that it is not watched.
+    socket.set_nonblocking(true).expect("a socket");
+    assert!(socket.recv(&mut [0; 256]).is_err());
+}
+
+#[test]
 fn a_log_in_json_is_one_object_per_line() {
     let data = TempDir::new().expect("a folder");
     let mut serve =

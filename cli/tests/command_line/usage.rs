@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 31] = [
+pub(crate) const COMMANDS: [&str; 34] = [
     "serve",
     "info",
     "submit",
@@ -36,8 +36,11 @@ pub(crate) const COMMANDS: [&str; 31] = [
     "workers shutdown",
     "top",
     "work",
+    "drain",
+    "log",
     "backup",
     "check",
+    "restore",
     "completions",
 ];
 

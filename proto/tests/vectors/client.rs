@@ -40,6 +40,7 @@ pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
         work::serving(),
         work::more(),
         admin::admin(),
+        admin::broker(),
         admin::declared(),
         admin::pages(),
         admin::choices(),

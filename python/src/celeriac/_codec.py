@@ -714,6 +714,54 @@ class BackupReply(Message):
         self.bytes: int = bytes
 
 
+class Drain(Message):
+    """Begins or ends a drain of the broker."""
+
+    __slots__: tuple[str, ...] = ("draining",)
+    FIELDS = (
+        (1, "draining", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        draining: bool = False,
+    ) -> None:
+        self.draining: bool = draining
+
+
+class LogFilter(Message):
+    """Changes the filter of the broker's log until the broker restarts, and asks for it."""
+
+    __slots__: tuple[str, ...] = ("filter",)
+    FIELDS = (
+        (1, "filter", "string", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        filter: str | None = None,
+    ) -> None:
+        self.filter: str | None = filter
+
+
+class LogFilterReply(Message):
+    """The answer to a LogFilter."""
+
+    __slots__: tuple[str, ...] = ("filter",)
+    FIELDS = (
+        (1, "filter", "string", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        filter: str = "",
+    ) -> None:
+        self.filter: str = filter
+
+
 class Limits(Message):
     """The bounds that the broker enforces on this connection."""
 
@@ -760,7 +808,7 @@ class BrokerInfo(Message):
     __slots__: tuple[str, ...] = (
         "server_version", "protocol", "started_at_ms", "uptime_ms", "memory_bytes", "connections",
         "connections_max", "workers", "workers_lost", "queues", "mailboxes", "tasks", "data",
-        "limits", "heartbeat_ms", "lease_ms", "result_ttl_ms",
+        "limits", "heartbeat_ms", "lease_ms", "result_ttl_ms", "draining",
     )
     FIELDS = (
         (1, "server_version", "string", ""),
@@ -780,6 +828,7 @@ class BrokerInfo(Message):
         (15, "heartbeat_ms", "uint64", ""),
         (16, "lease_ms", "uint64", ""),
         (17, "result_ttl_ms", "uint64", ""),
+        (18, "draining", "bool", ""),
     )
 
     def __init__(
@@ -802,6 +851,7 @@ class BrokerInfo(Message):
         heartbeat_ms: int = 0,
         lease_ms: int = 0,
         result_ttl_ms: int = 0,
+        draining: bool = False,
     ) -> None:
         self.server_version: str = server_version
         self.protocol: int = protocol
@@ -820,6 +870,7 @@ class BrokerInfo(Message):
         self.heartbeat_ms: int = heartbeat_ms
         self.lease_ms: int = lease_ms
         self.result_ttl_ms: int = result_ttl_ms
+        self.draining: bool = draining
 
 
 class TaskCounts(Message):
@@ -961,6 +1012,8 @@ class ClientFrame(Message):
             | Backup
             | DeclareQueue
             | Info
+            | Drain
+            | LogFilter
             | DeclareMailbox
             | DeleteMailbox
             | PurgeMailbox
@@ -1099,6 +1152,7 @@ class ServerFrame(Message):
             | BackupReply
             | DeclareQueueReply
             | BrokerInfo
+            | LogFilterReply
             | MailboxReply
             | ConsumeReply
             | FetchMailReply
@@ -5497,6 +5551,8 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     Backup: b'\xd2\x04',
     DeclareQueue: b'\xda\x04',
     Info: b'\xe2\x04',
+    Drain: b'\xea\x04',
+    LogFilter: b'\xf2\x04',
     DeclareMailbox: b'\x82\x05',
     DeleteMailbox: b'\x8a\x05',
     PurgeMailbox: b'\x92\x05',
@@ -5546,6 +5602,8 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     594: Backup.read,
     602: DeclareQueue.read,
     610: Info.read,
+    618: Drain.read,
+    626: LogFilter.read,
     642: DeclareMailbox.read,
     650: DeleteMailbox.read,
     658: PurgeMailbox.read,
@@ -5584,6 +5642,7 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     BackupReply: b'\xd2\x04',
     DeclareQueueReply: b'\xda\x04',
     BrokerInfo: b'\xe2\x04',
+    LogFilterReply: b'\xf2\x04',
     MailboxReply: b'\x82\x05',
     ConsumeReply: b'\x9a\x05',
     FetchMailReply: b'\xaa\x05',
@@ -5618,6 +5677,7 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     594: BackupReply.read,
     602: DeclareQueueReply.read,
     610: BrokerInfo.read,
+    626: LogFilterReply.read,
     642: MailboxReply.read,
     666: ConsumeReply.read,
     682: FetchMailReply.read,

@@ -150,6 +150,22 @@ def order_workers(order: WorkerOrder | str, instance_ids: Ids) -> Callable[[floa
     return _count(_codec.OrderWorkers(instance_ids=keys("instance_ids", instance_ids), order=kind))
 
 
+def drain(*, draining: bool) -> Callable[[float], Flow[None]]:
+    return _order(_codec.Drain(draining=draining))
+
+
+def log_filter(new: str | None) -> Callable[[float], Flow[str]]:
+    """The filter of the broker's log, or a new one."""
+    if new is not None and not isinstance(new, str):
+        raise InvalidArgument("filter must be a str, such as 'info,celeriac_broker=debug'")
+
+    def flow(deadline: float) -> Flow[str]:
+        reply = yield from ask(_codec.LogFilter(filter=new), _codec.LogFilterReply, deadline)
+        return reply.filter
+
+    return flow
+
+
 def backup(folder: str) -> Callable[[float], Flow[BackupDone]]:
     """Copies the stored data on the broker's machine."""
     if not isinstance(folder, str) or not folder:

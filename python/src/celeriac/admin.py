@@ -188,6 +188,20 @@ class Admin:
         many."""
         return self._ask(_operating.order_workers(order, instance_ids), timeout)
 
+    def drain(self, *, timeout: float | None = None) -> None:
+        """Begins a drain: the broker delivers no task, and takes submits and reports. It takes back
+        what workers hold and have not begun. The drain is complete when `broker_info().leased` is
+        0. A restart of the broker ends it."""
+        self._ask(_operating.drain(draining=True), timeout)
+
+    def end_drain(self, *, timeout: float | None = None) -> None:
+        """Ends a drain: the broker delivers again."""
+        self._ask(_operating.drain(draining=False), timeout)
+
+    def log_filter(self, new: str | None = None, *, timeout: float | None = None) -> str:
+        """The filter of the broker's log. A new one counts until the broker is started again."""
+        return self._ask(_operating.log_filter(new), timeout)
+
     def backup(self, folder: str, *, timeout: float | None = None) -> BackupDone:
         """Copies the stored data into a new folder on the broker's machine, while the broker
         serves. Without `timeout` it may take a day."""
@@ -329,6 +343,20 @@ class AsyncAdmin:
         """Gives an order to the workers of these names, or to every worker. Returns to how
         many."""
         return await self._ask(_operating.order_workers(order, instance_ids), timeout)
+
+    async def drain(self, *, timeout: float | None = None) -> None:
+        """Begins a drain: the broker delivers no task, and takes submits and reports. It takes back
+        what workers hold and have not begun. The drain is complete when `broker_info().leased` is
+        0. A restart of the broker ends it."""
+        await self._ask(_operating.drain(draining=True), timeout)
+
+    async def end_drain(self, *, timeout: float | None = None) -> None:
+        """Ends a drain: the broker delivers again."""
+        await self._ask(_operating.drain(draining=False), timeout)
+
+    async def log_filter(self, new: str | None = None, *, timeout: float | None = None) -> str:
+        """The filter of the broker's log. A new one counts until the broker is started again."""
+        return await self._ask(_operating.log_filter(new), timeout)
 
     async def backup(self, folder: str, *, timeout: float | None = None) -> BackupDone:
         """Copies the stored data into a new folder on the broker's machine, while the broker

@@ -250,6 +250,8 @@ class BrokerInfo:
     dead: int
     ended: int
     """Tasks that ended as SUCCESS or REVOKED and are kept."""
+    draining: bool
+    """Whether an operator drains the broker: it delivers no task."""
     data: DataUsage | None
     """None where the system does not tell."""
     limits: BrokerLimits
@@ -276,6 +278,7 @@ def broker_of(wire: _codec.BrokerInfo) -> BrokerInfo:
         leased=tasks.leased,
         dead=tasks.dead,
         ended=tasks.ended,
+        draining=wire.draining,
         data=None if data is None else _usage_of(data),
         limits=_limits_of(wire),
     )

@@ -126,6 +126,11 @@ pub enum RequestItem {
         /// False: the queue is resumed.
         paused: bool,
     },
+    /// Begins or ends a drain of the broker.
+    Drain {
+        /// False: the drain ends.
+        draining: bool,
+    },
     /// Revokes all tasks that wait in a queue.
     Purge {
         /// The name of the queue.

@@ -27,6 +27,9 @@ pub(super) struct Index<'h> {
     pub(super) pauses: Vec<QueueOperation<'h>>,
     /// Each request to resume a queue.
     pub(super) resumes: Vec<QueueOperation<'h>>,
+    /// Each request to drain the broker, and each one to end a drain. They concern every queue.
+    pub(super) drains: Vec<QueueOperation<'h>>,
+    pub(super) ends_of_drains: Vec<QueueOperation<'h>>,
     /// The position of each cancel of many tasks. It takes effect after this position.
     pub(super) cancels_of_many: Vec<Position>,
     /// Each request to replay (true) or discard (false) dead tasks by a filter.

@@ -164,6 +164,7 @@ fn items(body: &ClientBody) -> Vec<RequestItem> {
                 .map(|queue| RequestItem::Pause { queue: queue.clone(), paused })
                 .collect()
         }
+        ClientBody::Drain(drain) => vec![RequestItem::Drain { draining: drain.draining }],
         ClientBody::ReplayDead(replay) => {
             vec![RequestItem::Dead { ids: replay.ids.clone(), again: true }]
         }

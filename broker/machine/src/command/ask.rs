@@ -110,6 +110,11 @@ pub enum Operate {
         queues: Vec<QueueName>,
         paused: bool,
     },
+    /// Begins or ends a drain: the broker delivers nothing, and takes back what has not begun.
+    Drain(bool),
+    /// Changes or shows the filter of the log. The session has done that, and put the filter here
+    /// that counts now.
+    LogFilter(Option<Box<str>>),
     PurgeQueue {
         queue: QueueName,
         /// Whether the purge also drops the settings of the queue and takes the queue off the

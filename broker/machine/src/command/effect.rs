@@ -93,6 +93,7 @@ pub enum Answer {
     Count(u64),
     Declared { created: bool, ready: u64, workers: u32 },
     BackedUp { tasks: u64, bytes: u64 },
+    LogFilter(Box<str>),
     Mailbox { mailbox: MailboxName, ready: u64, consumers: u32 },
     Consuming(MailConsumerKey),
     Fetched { message: Option<DeliveredMail>, ready: u64, dropped: u64 },

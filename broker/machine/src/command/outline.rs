@@ -121,4 +121,6 @@ pub struct BrokerOutline {
     pub dead: u64,
     /// Tasks that ended as SUCCESS or REVOKED.
     pub ended: u64,
+    /// Whether an operator drains the broker.
+    pub draining: bool,
 }

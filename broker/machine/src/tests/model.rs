@@ -162,6 +162,7 @@ impl Model {
             Step::Pause(queue, paused) => {
                 Ask::Operate(Operate::PauseQueues { queues: vec![queue_of(queue)], paused })
             }
+            Step::Drain(drain) => Ask::Operate(Operate::Drain(drain)),
             Step::Purge(queue) => {
                 Ask::Operate(Operate::PurgeQueue { queue: queue_of(queue), delete: false })
             }
@@ -183,6 +184,9 @@ impl Model {
             }
             (Step::Pause(queue, false), Some(Message::Answer(_, Answer::Done))) => {
                 self.reference.resume(queue)
+            }
+            (Step::Drain(drain), Some(Message::Answer(_, Answer::Done))) => {
+                self.reference.drain(drain)
             }
             (Step::Purge(queue), Some(Message::Answer(_, Answer::Count(count)))) => {
                 assert!(self.reference.is_known(queue));

@@ -341,3 +341,42 @@ fn a_report_may_say_how_long_its_end_is_kept() {
             c: e unknown, f unknown
     "#]]);
 }
+
+#[test]
+fn o20_another_result_ttl_is_for_tasks_that_are_submitted_from_then_on() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 10
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit own ttl=3s
+            c: Created { state: Queued }
+            w: deliver own lease 2 attempt 1 delivery 1
+        ttl 5s
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 3 attempt 1 delivery 1
+        complete a
+            w: Ok(Success)
+        complete own
+            w: Ok(Success)
+        complete b
+            w: Ok(Success)
+        restart
+        connect c
+            c: welcome new leases []
+        get a b own
+            c: a Success g1 v4, b Success g1 v4, own Success g1 v4
+        after 4s
+        get a b own
+            c: a Success g1 v4, b Success g1 v4, own unknown
+        after 2s
+        get a b own
+            c: a Success g1 v4, b unknown, own unknown
+    "#]]);
+}

@@ -103,6 +103,7 @@ impl Scene {
                 reason: None,
             }),
             "disk" => self.command(Command::DiskLow(words.has("full"))),
+            "ttl" => self.command(Command::ResultTtl(span_ms(words.plain[1]))),
             verb => {
                 let mail = mail::ask(verb, &words)
                     .map(|ask| (self.number(words.option("by").unwrap_or("c")), ask));

@@ -79,6 +79,7 @@ struct World {
     chords: chords::Chords,
     asked: Option<chords::Asked>,
     delivered: u64,
+    is_drained: bool,
     history: String,
 }
 
@@ -99,6 +100,7 @@ impl World {
             chords: BTreeMap::new(),
             asked: None,
             delivered: 0,
+            is_drained: false,
             history: String::new(),
         }
     }
@@ -137,6 +139,10 @@ impl World {
             96..98 => {
                 let id = self.id();
                 self.ask(peer, Ask::Produce(Produce::Forget(vec![id])));
+            }
+            98 => {
+                self.is_drained = self.below(3) == 0;
+                self.ask(peer, Ask::Operate(Operate::Drain(self.is_drained)));
             }
             _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
         }
@@ -179,6 +185,7 @@ impl World {
         let mut fx = Effects::default();
         machine.restored(self.now, 0, 0, &mut fx);
         self.machine = machine;
+        self.is_drained = false;
         self.peers.iter_mut().for_each(|peer| peer.connection = None);
         self.forget_ends_of_chords();
         self.history.push_str("restart\n");
@@ -389,6 +396,7 @@ impl World {
                     "a task is leased again under a lease of its own"
                 );
                 if is_new {
+                    assert!(!self.is_drained, "a drained broker gives no lease");
                     assert!(changed.lease > self.latest_lease, "leases rise strictly");
                     self.latest_lease = changed.lease;
                 }
@@ -452,6 +460,7 @@ impl World {
 
     /// With a worker that completes its tasks, every task must end.
     fn drain(&mut self) {
+        self.is_drained = false;
         // This time is after every eta, even after the jumps of the clock.
         self.now.wall += 100 * DAY_MS as i64;
         for _ in 0..2_000 {
@@ -462,6 +471,7 @@ impl World {
             if self.peers[1].connection.is_none() {
                 self.connect(1);
             }
+            self.ask(1, Ask::Operate(Operate::Drain(false)));
             self.ask(1, Ask::Work(Work::Credit(4)));
             for (id, lease) in std::mem::take(&mut self.peers[1].held) {
                 self.ask(

@@ -11,6 +11,9 @@ use celeriac_record::QueueRecord;
 
 use super::{Checked, batch, ids, invalid, known_state, short, span, time};
 
+/// A level for each part of the program takes far less.
+const LOG_FILTER_BYTES_MAX: usize = 1_024;
+
 /// Tasks on one page of a listing, by default and at most.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
@@ -87,6 +90,16 @@ pub(super) fn backup(backup: wire::Backup) -> Checked<Operate> {
         return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
     }
     Ok(Operate::Backup(backup.folder.into()))
+}
+
+pub(super) fn log_filter(filter: wire::LogFilter) -> Checked<Operate> {
+    match filter.filter {
+        Some(filter) if filter.len() > LOG_FILTER_BYTES_MAX => Err(invalid(format!(
+            "a log filter has at most {LOG_FILTER_BYTES_MAX} bytes, this one has {}",
+            filter.len()
+        ))),
+        filter => Ok(Operate::LogFilter(filter.map(Into::into))),
+    }
 }
 
 /// Like [`batch`], where an empty list means all items.

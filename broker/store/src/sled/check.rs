@@ -84,25 +84,33 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
     let folder = Folder::lock_to_read(folder)?;
     let format =
         folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
-    let Some(note) = Watch::default().read_note(&folder)? else {
-        if guard::is_unconfirmed(&folder)? {
+    check_as(&folder, format, tell)
+}
+
+/// Checks a folder as one of this format.
+pub(super) fn check_as(
+    folder: &Folder,
+    format: u32,
+    tell: impl FnOnce(&Path),
+) -> Result<Report, Error> {
+    let Some(note) = Watch::default().read_note(folder)? else {
+        if guard::is_unconfirmed(folder)? {
             return Ok(Count::default().report(format, 0, None));
         }
         return Err(folder.damaged("its file `durable` is missing or cannot be read"));
     };
-    let journal = (format > FORMAT_WITHOUT_JOURNAL)
-        .then(|| guard::read_journal(&folder, None))
-        .transpose()?;
-    let oddity = guard::doubt(&folder, journal.as_ref(), &note)?;
+    let journal =
+        (format > FORMAT_WITHOUT_JOURNAL).then(|| guard::read_journal(folder, None)).transpose()?;
+    let oddity = guard::doubt(folder, journal.as_ref(), &note)?;
     let file_bytes = folder.database_bytes()?;
     let copy = CheckedCopy::new(file_bytes)?;
     tell(&copy.path);
     let place = copy.by_descriptor();
-    guard::copy(&folder, &place)
+    guard::copy(folder, &place)
         .map_err(Error::io(format!("copy the folder to {}", copy.path.display())))?;
     let journal_bytes = journal.as_ref().map_or(0, Reading::file_bytes);
     let trial = move |log: &Log| count(log, journal.as_ref(), &note);
-    let count = guard::try_out(&folder, &place, oddity.as_deref(), trial)?;
+    let count = guard::try_out(folder, &place, oddity.as_deref(), trial)?;
     Ok(count.report(format, file_bytes + journal_bytes, oddity))
 }
 

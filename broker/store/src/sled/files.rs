@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use super::folder::{Folder, OF_SLED, REHEARSAL};
+use super::folder::{Folder, OF_SLED, REHEARSAL, RESTORING};
 use super::segments::is_segment;
 use crate::error::Error;
 
@@ -51,9 +51,10 @@ pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
 }
 
 /// Whether a file or folder of the store has this name.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     OF_SLED.contains(&name)
-        || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)
+        || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL, RESTORING]
+            .contains(&name)
         || name.starts_with("snap.")
         || is_segment(name)
 }

@@ -22,6 +22,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// The subfolder for the trial copy of a doubtful folder.
 pub(super) const REHEARSAL: &str = "rehearsal";
 
+/// The file of a folder into which a backup is restored, see `restore.rs`.
+pub(super) const RESTORING: &str = "restoring";
+
 /// A data folder that this process has locked.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -57,6 +60,7 @@ impl Folder {
             sync_folder(parent)?;
         }
         refuse_irregular(&path)?;
+        refuse_half_restored(&path)?;
         let mut folder = Self { path, lock: None };
         let names = folder.names(&folder.path)?;
         // The folder of another program gets no file at all, not even the lock. Another broker may
@@ -81,6 +85,7 @@ impl Folder {
             return Err(Error::io(doing)(io::ErrorKind::NotADirectory.into()));
         }
         refuse_irregular(&path)?;
+        refuse_half_restored(&path)?;
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -92,6 +97,11 @@ impl Folder {
             wait_for_lock(&path, || lock.try_lock_shared())?;
         }
         Ok(Self { path, lock })
+    }
+
+    /// A folder that is to become a data folder, with its lock.
+    pub(super) fn to_restore(path: PathBuf, lock: File) -> Self {
+        Self { path, lock: Some(lock) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -285,7 +295,14 @@ fn is_no_such_path(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn wait_for_lock(
+fn refuse_half_restored(path: &Path) -> Result<(), Error> {
+    match path.join(RESTORING).exists() {
+        true => Err(Error::HalfRestored { folder: path.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn wait_for_lock(
     folder: &Path,
     try_lock: impl Fn() -> Result<(), TryLockError>,
 ) -> Result<(), Error> {

@@ -23,7 +23,7 @@ use crate::token::read_token;
 
 /// One layer of the configuration: the command line with the environment, or the file. A setting
 /// without a value comes from the layer below. `names.rs` explains the settings with two names.
-#[derive(Args, Default, Deserialize)]
+#[derive(Args, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigLayer {
     /// The folder for the data of the broker
@@ -228,7 +228,7 @@ fn in_memory(bytes: Option<u64>, default: usize) -> usize {
 
 /// The configuration that `serve` runs with: every setting with its value. Its serialized form
 /// masks the token.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,
     pub(super) listen_plain: Option<SocketAddr>,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    BackupReply, BrokerInfo, CountReply, DataUsage, DeclareQueueReply, QueueInfo, QueueList,
-    QueueSettings, ServerFrame, TaskCounts, TaskPage, WorkerList, WorkerStatus,
+    BackupReply, BrokerInfo, CountReply, DataUsage, DeclareQueueReply, LogFilterReply, QueueInfo,
+    QueueList, QueueSettings, ServerFrame, TaskCounts, TaskPage, WorkerList, WorkerStatus,
 };
 
 use super::tasks::{failure, started};
@@ -78,6 +78,7 @@ fn broker_info() -> BrokerInfo {
         heartbeat_ms: 5_000,
         lease_ms: 15_000,
         result_ttl_ms: 86_400_000,
+        draining: false,
     }
 }
 
@@ -206,6 +207,18 @@ fn figures() -> Vec<Vector<ServerFrame>> {
                 data: None,
                 ..broker_info()
             }),
+        ),
+        vector(
+            "broker-info/draining",
+            "It delivers no task.",
+            20,
+            Body::BrokerInfo(BrokerInfo { draining: true, ..broker_info() }),
+        ),
+        vector(
+            "log-filter-reply",
+            "The filter that counts now.",
+            21,
+            Body::LogFilterReply(LogFilterReply { filter: "info,celeriac_broker=debug".into() }),
         ),
     ]
 }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, Info, ListQueues,
-    ListTasks, ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead,
-    TaskFilter, TaskState, order,
+    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, Drain, Info,
+    ListQueues, ListTasks, ListWorkers, LogFilter, OrderWorkers, PauseQueues, PurgeQueue,
+    QueueSettings, ReplayDead, TaskFilter, TaskState, order,
 };
 
 use super::{ID, ids, vector};
@@ -91,6 +91,20 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
         ),
         vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
         vector("info", "", 18, Body::Info(Info {})),
+    ]
+}
+
+/// Requests about the broker itself.
+pub(super) fn broker() -> Vec<Vector<ClientFrame>> {
+    vec![
+        vector("drain", "Nothing more is delivered.", 19, Body::Drain(Drain { draining: true })),
+        vector("log-filter", "It is shown.", 20, Body::LogFilter(LogFilter { filter: None })),
+        vector(
+            "log-filter/changed",
+            "More lines of one part.",
+            21,
+            Body::LogFilter(LogFilter { filter: Some("info,celeriac_broker=debug".into()) }),
+        ),
     ]
 }
 

@@ -54,6 +54,8 @@ impl<'h> Index<'h> {
             purges: Vec::new(),
             pauses: Vec::new(),
             resumes: Vec::new(),
+            drains: Vec::new(),
+            ends_of_drains: Vec::new(),
             cancels_of_many: Vec::new(),
             dead_of_many: Vec::new(),
             downs: Vec::new(),
@@ -162,6 +164,7 @@ impl<'h> Index<'h> {
             RequestItem::Purge { .. }
             | RequestItem::Delete { .. }
             | RequestItem::Pause { .. }
+            | RequestItem::Drain { .. }
             | RequestItem::Queues => self.read_queue_operation(item, request),
             RequestItem::Read { .. } | RequestItem::Watch { .. } | RequestItem::List => {
                 self.read_states(item, request)
@@ -262,6 +265,8 @@ impl<'h> Index<'h> {
             }
             RequestItem::Pause { queue, paused: true } => self.pauses.push(operation(queue)),
             RequestItem::Pause { queue, paused: false } => self.resumes.push(operation(queue)),
+            RequestItem::Drain { draining: true } => self.drains.push(operation("")),
+            RequestItem::Drain { draining: false } => self.ends_of_drains.push(operation("")),
             RequestItem::Queues => {
                 if let Some((_, Answer::Queues(queues))) = request.answer {
                     let paused = queues.iter().filter(|queue| queue.paused);

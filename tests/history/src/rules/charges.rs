@@ -196,7 +196,7 @@ fn is_surely_held(index: &Index<'_>, lease: &Lease<'_>, position: Position, othe
 
 /// Whether the task may have been delivered to a worker that never read the delivery: a worker
 /// whose connection broke and that is none of the readers of these leases, or a worker from which
-/// a pause took the task back.
+/// a pause or a drain took the task back.
 fn may_have_been_given_unseen(
     index: &Index<'_>,
     leases: &[&Lease<'_>],
@@ -207,5 +207,6 @@ fn may_have_been_given_unseen(
         || index
             .pauses
             .iter()
+            .chain(&index.drains)
             .any(|pause| pause.asked < to && pause.told.is_none_or(|told| told > from))
 }

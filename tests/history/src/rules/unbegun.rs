@@ -1,6 +1,6 @@
 //! Promise 12: a task that is leased and has not begun does not begin after a pause, a purge, a
-//! delete or an expiry was answered or shown, and a paused queue delivers nothing. Promise 10
-//! covers a cancel that was answered.
+//! delete, a drain or an expiry was answered or shown, and neither a paused queue nor a drained
+//! broker delivers anything. Promise 10 covers a cancel that was answered.
 
 use celeriac_proto::wire::TaskState;
 
@@ -9,13 +9,10 @@ use crate::event::Position;
 use crate::index::{Index, Lease, QueueOperation, Seen, Task};
 
 pub(super) fn what_is_held_back_does_not_begin(index: &Index<'_>, broken: &mut Findings) {
-    for pause in &index.pauses {
-        if let Some(paused) = Paused::of(index, pause) {
-            index
-                .leases
-                .values()
-                .for_each(|lease| nothing_begins_in_a_pause(&paused, lease, broken));
-        }
+    let pauses = index.pauses.iter().filter_map(|pause| Paused::of(index, pause));
+    let drains = index.drains.iter().filter_map(|drain| Paused::of_a_drain(index, drain));
+    for paused in pauses.chain(drains) {
+        index.leases.values().for_each(|lease| nothing_begins_in_a_pause(&paused, lease, broken));
     }
     for (id, task) in &index.tasks {
         for purge in &index.purges {
@@ -62,9 +59,9 @@ fn what_was_called_off_does_not_begin(
     }
 }
 
-/// A queue that certainly delivers nothing between two entries.
+/// A queue, or in a drain every queue, that certainly delivers nothing between two entries.
 struct Paused<'h> {
-    queue: &'h str,
+    queue: Option<&'h str>,
     from: Position,
     to: Position,
 }
@@ -73,16 +70,31 @@ impl<'h> Paused<'h> {
     /// The pause lasts from its answer until a client asks to resume the queue, unless an earlier
     /// request to resume it may have taken effect later.
     fn of(index: &Index<'h>, pause: &QueueOperation<'h>) -> Option<Self> {
-        let from = pause.told?;
-        let ends = || index.resumes.iter().filter(|end| end.queue == pause.queue);
+        let ends: Vec<_> = index.resumes.iter().filter(|end| end.queue == pause.queue).collect();
+        let paused = Self::between(index, pause, &ends)?;
+        Some(Self { queue: Some(pause.queue), ..paused })
+    }
+
+    /// A drain also ends with the broker process.
+    fn of_a_drain(index: &Index<'h>, drain: &QueueOperation<'h>) -> Option<Self> {
+        let ends: Vec<_> = index.ends_of_drains.iter().collect();
+        let drained = Self::between(index, drain, &ends)?;
+        let next_down = index.downs.partition_point(|down| *down < drain.asked);
+        let to = index.downs.get(next_down).map_or(drained.to, |down| drained.to.min(*down));
+        (drained.from < to).then_some(Self { to, ..drained })
+    }
+
+    fn between(
+        index: &Index<'h>,
+        begin: &QueueOperation<'h>,
+        ends: &[&QueueOperation<'h>],
+    ) -> Option<Self> {
+        let from = begin.told?;
         let is_open =
-            ends().any(|end| end.asked < from && took_effect_by(index, end) > pause.asked);
-        let to = ends()
-            .map(|end| end.asked)
-            .filter(|asked| *asked > from)
-            .min()
-            .unwrap_or(Position::MAX);
-        (!is_open).then_some(Self { queue: pause.queue, from, to })
+            ends.iter().any(|end| end.asked < from && took_effect_by(index, end) > begin.asked);
+        let later = ends.iter().map(|end| end.asked).filter(|asked| *asked > from);
+        let to = later.min().unwrap_or(Position::MAX);
+        (!is_open).then_some(Self { queue: None, from, to })
     }
 }
 
@@ -93,24 +105,22 @@ fn took_effect_by(index: &Index<'_>, operation: &QueueOperation<'_>) -> Position
 }
 
 fn nothing_begins_in_a_pause(paused: &Paused<'_>, lease: &Lease<'_>, broken: &mut Findings) {
-    let (id, number, queue) = (&lease.delivery.id, lease.delivery.lease, paused.queue);
-    if lease.delivery.queue != queue || lease.is_announcement() {
+    let (id, number) = (&lease.delivery.id, lease.delivery.lease);
+    if paused.queue.is_some_and(|queue| lease.delivery.queue != queue) || lease.is_announcement() {
         return;
     }
+    let what = match paused.queue {
+        Some(queue) => format!("the queue {queue} was paused"),
+        None => "the broker was drained".to_owned(),
+    };
     if lease.given_after > paused.from && lease.first_seen() < paused.to {
-        broken.add(
-            12,
-            format!("{id}: delivered under lease {number} while the queue {queue} was paused"),
-        );
+        broken.add(12, format!("{id}: delivered under lease {number} while {what}"));
     }
     let Some(counted) = begun_and_counted_after(lease, paused.from) else { return };
     // The lease was given before the pause, so the broker took it back for good; or everything
     // happened during the pause.
     if lease.first_seen() < paused.from || counted < paused.to {
-        broken.add(
-            12,
-            format!("{id}: begun under lease {number} after the queue {queue} was paused"),
-        );
+        broken.add(12, format!("{id}: begun under lease {number} after {what}"));
     }
 }
 

@@ -279,3 +279,47 @@ fn what_was_called_off_and_is_given_to_begin_is_found() {
     script.accepted(WORKER, "a", 1, complete("result")).read_as(success("a", "result"));
     script.breaks(12, "called off under lease 1, and then Success");
 }
+
+fn drain(draining: bool) -> RequestItem {
+    RequestItem::Drain { draining }
+}
+
+#[test]
+fn o22_a_start_after_a_drain_was_answered_is_found() {
+    let mut script = leased();
+    script.done(drain(true));
+    let mut refused = script.clone();
+    refuse(&mut refused, 1);
+    refused.is_good();
+    script.accepted(WORKER, "a", 1, started());
+    script.breaks(12, "begun under lease 1 after the broker was drained");
+}
+
+#[test]
+fn o22_what_had_begun_before_a_drain_goes_on() {
+    let mut script = leased();
+    script.accepted(WORKER, "a", 1, started()).done(drain(true));
+    script.accepted(WORKER, "a", 1, complete("result"));
+    script.is_good();
+}
+
+#[test]
+fn o22_a_delivery_in_a_drain_is_found_in_every_queue() {
+    let mut script = Script::new();
+    script.done(drain(true)).created(task("a"));
+    let mut over = script.clone();
+    script.deliver(WORKER, "a", 1);
+    script.breaks(12, "delivered under lease 1 while the broker was drained");
+    over.request(PRODUCER, drain(false));
+    over.deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
+    over.is_good();
+}
+
+#[test]
+fn o22_a_restart_ends_a_drain_in_a_history_too() {
+    let mut script = Script::new();
+    script.done(drain(true)).created(task("a")).restart();
+    script.connect(9, "third", &[]);
+    script.deliver_as(9, delivery("a", 1));
+    script.is_good();
+}

@@ -79,6 +79,7 @@ pub(super) struct Reference {
     /// The queued tasks in line.
     line: Vec<u8>,
     paused: BTreeSet<u8>,
+    drain: bool,
     chords: chords::Chords,
     submitted: u64,
     order: u64,
@@ -91,9 +92,21 @@ pub(super) struct Reference {
 impl Reference {
     pub fn new(now: Now) -> Self {
         let (tasks, sessions, line, paused, chords) = Default::default();
-        let ended_as = State::Revoked;
+        let (ended_as, drain) = (State::Revoked, false);
         let (submitted, order, steady) = (0, 0, now.wall);
-        Self { now, tasks, sessions, line, paused, chords, submitted, order, ended_as, steady }
+        Self {
+            now,
+            tasks,
+            sessions,
+            line,
+            paused,
+            drain,
+            chords,
+            submitted,
+            order,
+            ended_as,
+            steady,
+        }
     }
 
     fn remove(&mut self, id: u8) {
@@ -268,8 +281,19 @@ impl Reference {
     /// Pauses a queue. Tasks that have not begun go back to their places in line.
     pub fn pause(&mut self, queue: u8) {
         self.paused.insert(queue);
-        let mut unstarted =
-            self.ids(|task| task.submit.queue == queue && task.state == State::Leased);
+        self.take_back(|task| task.submit.queue == queue);
+    }
+
+    /// Begins or ends a drain. It is a pause of all queues that no listing shows.
+    pub fn drain(&mut self, drain: bool) {
+        self.drain = drain;
+        if drain {
+            self.take_back(|_| true);
+        }
+    }
+
+    fn take_back(&mut self, is_meant: impl Fn(&Task) -> bool) {
+        let mut unstarted = self.ids(|task| task.state == State::Leased && is_meant(task));
         unstarted.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in unstarted {
             self.task(id).deliveries -= 1;
@@ -429,6 +453,7 @@ impl Reference {
     pub fn restart(&mut self) {
         let now = self.now;
         self.steady = now.wall - now.mono as i64;
+        self.drain = false;
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
             // The worker names its queues again when it connects.

@@ -111,6 +111,7 @@ impl Scene {
             },
             "pause" => Operate::PauseQueues { queues: vec![queue(first)], paused: true },
             "resume" => Operate::PauseQueues { queues: vec![queue(first)], paused: false },
+            "drain" => Operate::Drain(!words.has("off")),
             "purge" => Operate::PurgeQueue { queue: queue(first), delete: false },
             "delete" => Operate::PurgeQueue { queue: queue(first), delete: true },
             "replay" if words.has("all") => Operate::ReplayDead(Dead::Matching(self.filter(words))),

@@ -73,7 +73,7 @@ pub(super) fn words_of(message: Message) -> String {
             format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
         }
         Message::Show(_, Outlines::Broker(broker)) => figures(&broker),
-        Message::Answer(_, Answer::BackedUp { .. }) => unreachable!("the store answers it"),
+        Message::Answer(_, Answer::LogFilter(filter)) => format!("filter {filter}"),
         Message::Push(Push::Signal { leases, kind, reason }) => {
             format!("signal {kind:?} leases {leases:?} ({reason})")
         }
@@ -89,9 +89,10 @@ pub(super) fn words_of(message: Message) -> String {
 
 fn figures(broker: &BrokerOutline) -> String {
     let BrokerOutline { ready, scheduled, leased, dead, ended, .. } = broker;
+    let draining = if broker.draining { " draining" } else { "" };
     format!(
         "up {}ms since {}: connections {} workers {} lost {} queues {} mailboxes {}; ready {ready} \
-         scheduled {scheduled} leased {leased} dead {dead} ended {ended}",
+         scheduled {scheduled} leased {leased} dead {dead} ended {ended}{draining}",
         broker.uptime_ms,
         broker.started_at,
         broker.connections,

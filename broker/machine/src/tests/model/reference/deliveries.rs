@@ -9,7 +9,7 @@ impl Reference {
     fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
         let (held, in_credit) = (self.held(id), self.in_credit(id));
         let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
-        if !session.is_connected || in_credit >= session.credit || has_suspect {
+        if self.drain || !session.is_connected || in_credit >= session.credit || has_suspect {
             return Vec::new();
         }
         let mut next = Vec::new();
