@@ -79,6 +79,7 @@ struct World {
     chords: chords::Chords,
     asked: Option<chords::Asked>,
     delivered: u64,
+    /// Whether the last step began and ended in a drain.
     is_drained: bool,
     history: String,
 }
@@ -141,8 +142,8 @@ impl World {
                 self.ask(peer, Ask::Produce(Produce::Forget(vec![id])));
             }
             98 => {
-                self.is_drained = self.below(3) == 0;
-                self.ask(peer, Ask::Operate(Operate::Drain(self.is_drained)));
+                let drain = self.below(3) == 0;
+                self.ask(peer, Ask::Operate(Operate::Drain(drain)));
             }
             _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
         }
@@ -155,15 +156,22 @@ impl World {
     fn pass(&mut self, most_ms: u64) {
         let span = self.below(most_ms) + 1;
         self.now = Now { wall: self.now.wall + span as i64, mono: self.now.mono + span };
-        let mut fx = Effects::default();
-        self.machine.tick(self.now, &mut fx);
-        self.settle(fx);
+        self.carry_out(None);
     }
 
     fn apply(&mut self, command: Command) {
+        self.carry_out(Some(command));
+    }
+
+    fn carry_out(&mut self, command: Option<Command>) {
         let mut fx = Effects::default();
-        self.machine.apply(self.now, command, &mut fx);
+        let was_drained = self.machine.drain;
+        if let Some(command) = command {
+            self.machine.apply(self.now, command, &mut fx);
+        }
         self.machine.tick(self.now, &mut fx);
+        // A drain may wait for its turn behind a long request of the same client.
+        self.is_drained = was_drained && self.machine.drain;
         self.settle(fx);
     }
 
@@ -460,7 +468,6 @@ impl World {
 
     /// With a worker that completes its tasks, every task must end.
     fn drain(&mut self) {
-        self.is_drained = false;
         // This time is after every eta, even after the jumps of the clock.
         self.now.wall += 100 * DAY_MS as i64;
         for _ in 0..2_000 {
