@@ -142,10 +142,11 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
     running_worker.stop().await;
     let filter = || TaskFilter::new().state(State::Failure);
     let page = client.tasks(filter(), 2, None).await.expect("answered");
-    assert_eq!(ids(&page), ["dead-1", "dead-2"]);
+    // The one that ended last comes first.
+    assert_eq!(ids(&page), ["dead-3", "dead-2"]);
     assert_eq!(page.tasks[0].errors.len(), 1, "{:?}", page.tasks[0]);
     let page = client.tasks(filter(), 2, page.cursor).await.expect("answered");
-    assert_eq!(ids(&page), ["dead-3"]);
+    assert_eq!(ids(&page), ["dead-1"]);
 
     assert_eq!(client.replay_dead(&["dead-1"]).await.expect("answered"), 1);
     assert_eq!(client.replay_dead_matching(filter().tag("again")).await.expect("answered"), 1);
