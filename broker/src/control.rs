@@ -137,6 +137,8 @@ impl InUse {
     async fn reload(&mut self, config: &Config) -> Result<Reloaded, ReloadError> {
         config.check()?;
         let Decided { config, taken, needs_restart } = decide(&self.asked, config);
+        // Whatever else a reload reads from files is read and checked here, and put into its place
+        // below, so that a mistake in one of them changes nothing.
         let prepared = match &self.certificates {
             Some(certificates) => Some((certificates, certificates.prepare(&config).await?)),
             None => None,

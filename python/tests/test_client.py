@@ -365,7 +365,7 @@ def test_o21_operators_see_and_change_the_filter_of_the_log(client: Client) -> N
 
 
 def test_o22_operators_drain_a_broker(own_broker: ScratchBroker) -> None:
-    with Client.connect(own_broker.url) as client:
+    with Client(own_broker.url) as client:
         client.admin.drain()
         assert client.admin.broker_info().draining
         client.submit("n")

@@ -24,8 +24,8 @@ use crate::error::Error;
 /// copy that the check reads, as in [`check_telling`](super::check_telling).
 ///
 /// # Errors
-/// [`Error::Occupied`], [`Error::Locked`], [`Error::NoRoom`], and those of [`check`](super::check)
-/// about the backup. The folder `data` is then as empty as before.
+/// [`Error::Occupied`], [`Error::Locked`], [`Error::NoRoom`], and those of a check of the backup.
+/// The folder `data` is then as empty as before.
 pub fn restore(backup: &Path, data: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
     let source = Folder::lock_to_read(backup)?;
     let format = source.read_format()?;
