@@ -142,10 +142,11 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
     running_worker.stop().await;
     let filter = || TaskFilter::new().state(State::Failure);
     let page = client.tasks(filter(), 2, None).await.expect("answered");
-    assert_eq!(ids(&page), ["dead-1", "dead-2"]);
+    // The one that ended last comes first.
+    assert_eq!(ids(&page), ["dead-3", "dead-2"]);
     assert_eq!(page.tasks[0].errors.len(), 1, "{:?}", page.tasks[0]);
     let page = client.tasks(filter(), 2, page.cursor).await.expect("answered");
-    assert_eq!(ids(&page), ["dead-3"]);
+    assert_eq!(ids(&page), ["dead-1"]);
 
     assert_eq!(client.replay_dead(&["dead-1"]).await.expect("answered"), 1);
     assert_eq!(client.replay_dead_matching(filter().tag("again")).await.expect("answered"), 1);
@@ -211,11 +212,9 @@ async fn tasks_are_listed_in_the_orders_of_their_lists() {
     let next = client.ended_tasks(TaskFilter::new(), 100, page.cursor.clone()).await;
     assert_eq!(ids(&next.expect("answered")), ["two", "one"]);
     let other = client.tasks(dead(), 1, page.cursor).await;
-    let refused = other.expect_err("the cursor is that of another listing");
-    assert!(
-        matches!(refused, Error::Refused { code: ErrorCode::InvalidArgument, .. }),
-        "{refused:?}"
-    );
+    let error = other.expect_err("the cursor is that of another listing");
+    let is_invalid = |code| code == ErrorCode::InvalidArgument;
+    assert!(matches!(error, Error::Refused { code, .. } if is_invalid(code)), "{error:?}");
 }
 
 #[tokio::test]
