@@ -4,6 +4,7 @@
 //! is lost, and a machine that is restarted from the log equals the machine that wrote the log.
 
 mod chords;
+mod ends;
 mod mail;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,9 @@ use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey
 use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
-    Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Filter,
-    Message, Now, OnConflict, Operate, OutcomeKind, Produce, Release, ReportKind, Submission,
-    SubmitOutcome, TaskOutcome, TaskReport, When, Work, WorkerInfo,
+    Answer, Ask, Command, Connect, Effect, Failure, Message, Now, OnConflict, Operate, OutcomeKind,
+    Produce, Release, ReportKind, Submission, SubmitOutcome, TaskOutcome, TaskReport, When, Work,
+    WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -304,30 +305,6 @@ impl World {
         let result_ttl_ms = [None, Some(0), Some(10_000)][self.below(3) as usize];
         let outcome = TaskOutcome { id, lease, kind, body: result(), result_ttl_ms };
         self.ask(peer, Ask::Produce(Produce::PutOutcome(vec![Ok(outcome)])));
-    }
-
-    /// Replays or discards dead tasks, in one step or in slices.
-    fn settle_dead(&mut self, peer: usize) {
-        let all = Filter { queue: Some(QueueName::default()), ..Filter::default() };
-        let operate = match self.below(3) {
-            0 => Operate::ReplayDead(Dead::Ids(vec![self.id()])),
-            1 => Operate::ReplayDead(Dead::Matching(all)),
-            _ => Operate::DiscardDead(Dead::Matching(all)),
-        };
-        self.ask(peer, Ask::Operate(operate));
-    }
-
-    fn cancel(&mut self, peer: usize) {
-        let target = match self.below(8) {
-            0 => CancelTarget::Tag("night".into()),
-            _ => CancelTarget::Ids(vec![self.id()]),
-        };
-        let modes = [CancelMode::Cooperative, CancelMode::Force, CancelMode::Waiting];
-        let mode = modes[self.below(3) as usize];
-        self.ask(
-            peer,
-            Ask::Produce(Produce::Cancel { target, mode, grace_ms: 1_000, reason: "".into() }),
-        );
     }
 
     fn settle(&mut self, fx: Effects) {
