@@ -39,6 +39,7 @@ fn complete_command(command: Command, shared: &[Arg]) -> Command {
             command.args(of_token.map(|argument| argument.clone().hide_short_help(false)))
         }
         "check" => hide(command, shared, &["url", "timeout", "token_file"]),
+        "token" => hide(command, shared, &["url", "timeout", "token_file"]),
         "completions" => hide(command, shared, &["url", "timeout", "token_file", "json", "color"]),
         _ => with_end(command),
     }
