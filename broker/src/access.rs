@@ -138,9 +138,9 @@ impl Access {
         Ok(Some(Self(Arc::new(inner))))
     }
 
-    /// Reads the file again, and opens the audit file again. Within a second every session is judged
-    /// by the new entries: one whose entry is gone, or changed, is closed. When the file cannot be
-    /// used, the entries from before still count, and the log has an error line.
+    /// Reads the file again, and opens the audit file again. Within a second every session is
+    /// judged by the new entries: one whose entry is gone, or changed, is closed. When the file
+    /// cannot be used, the entries from before still count, and the log has an error line.
     ///
     /// # Errors
     /// The first mistake in the file.

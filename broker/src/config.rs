@@ -3,12 +3,15 @@
 //! The command line reads files, flags and the environment, and it handles the listen address and
 //! the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
 
+mod access;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use celeriac_proto::limits;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::access::AuditWhat;
 use crate::size;
 
 const SECOND_MS: u64 = 1_000;
@@ -114,17 +117,6 @@ pub enum TlsClient {
     Optional,
     /// A client without a certificate is refused. Where a token is set, the client needs both.
     Required,
-}
-
-/// The allowed requests that the audit log has a line of. It has one of each refused request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuditWhat {
-    /// What operators alone may send.
-    #[default]
-    Operators,
-    /// Submits too, and every other request that changes something.
-    All,
 }
 
 impl Default for Config {
@@ -242,23 +234,6 @@ impl Config {
             (None, _, Some(_)) => without("tls_client_ca", "tls_certificate"),
             (_, _, None) if clients => without("tls_client", "tls_client_ca"),
             (_, _, Some(_)) if !clients => without("tls_client_ca", "tls_client"),
-            _ => Ok(()),
-        }
-    }
-
-    /// A setting that has no effect is a mistake: the operator believes that it has one.
-    fn check_access(&self) -> Result<(), ConfigError> {
-        let without = |key| Err(ConfigError::Alone { key, other: "access_file" });
-        if self.access_file.is_some() {
-            return match &self.token {
-                Some(_) => Err(ConfigError::Both { key: "access_file", other: "token" }),
-                None => Ok(()),
-            };
-        }
-        match (&self.backup_folder, &self.audit_file, self.audit) {
-            (Some(_), ..) => without("backup_folder"),
-            (_, Some(_), _) => without("audit_file"),
-            (.., AuditWhat::All) => without("audit"),
             _ => Ok(()),
         }
     }

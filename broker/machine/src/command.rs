@@ -4,8 +4,8 @@
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `chord`
 //! those about chords, `effect` the effects and messages of the machine, `outcome` the outcomes
-//! that clients put, `outline` the parts of messages about tasks, queues and workers, `scope` what a
-//! client may see.
+//! that clients put, `outline` the parts of messages about tasks, queues and workers, `scope` what
+//! a client may see.
 
 mod ask;
 mod chord;
@@ -70,8 +70,8 @@ pub enum Command {
     /// The connection is lost, or the broker closes it and sends the client the reason. A worker
     /// may resume its session later.
     Disconnect { connection: ConnectionKey, reason: Option<Refusal> },
-    /// The access of this client has ended: the broker tells it so and closes the connection. A worker
-    /// may resume its session later.
+    /// The access of this client has ended: the broker tells it so and closes the connection. A
+    /// worker may resume its session later.
     Expel { connection: ConnectionKey, reason: Refusal },
     /// A connected client sent a request.
     Request { connection: ConnectionKey, request: RequestId, ask: Ask },

@@ -231,7 +231,7 @@ impl Machine {
         !self.observers.by_id.is_empty() && self.observers.by_id.contains_key(id)
     }
 
-    /// Informs the clients that wait for a task or watch it, and may see it, that its state changed.
+    /// Informs the clients that wait for a task or watch it, and may see it, of its new state.
     pub(crate) fn notify(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         if !self.tasks.is_watched(task) {
@@ -257,7 +257,7 @@ impl Machine {
         }
     }
 
-    /// Informs the clients that watch an id, and could see its task, that the id no longer has one.
+    /// Informs the clients that watch an id, and could see its task, that the id has none any more.
     pub(crate) fn notify_forgotten(&mut self, step: &mut Step<'_>, id: &TaskId, forgotten: &Task) {
         let Some(observers) = self.observers.by_id.get(id) else { return };
         let seen = |observer: &Observer| {

@@ -1,5 +1,5 @@
-//! The audit log: one JSON line for each action of an operator, each refused request and each failed
-//! login. No line has a payload, a header or a secret.
+//! The audit log: one JSON line for each action of an operator, each refused request and each
+//! failed login. No line has a payload, a header or a secret.
 //!
 //! A thread of its own writes the file, so that a slow disk delays no session. Lines that find no
 //! room are counted, and the next line says how many are missing.

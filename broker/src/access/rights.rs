@@ -1,6 +1,6 @@
-//! What one entry of the access file allows. This file decides about roles and about everything that
-//! a request names: queues, task names, mailboxes, exchanges. The machine decides about ids, because
-//! only it knows the queue of an id: it answers a foreign id like one that does not exist.
+//! What one entry of the access file allows. This file decides about roles and about everything
+//! that a request names: queues, task names, mailboxes, exchanges. The machine decides about ids,
+//! because only it knows the queue of an id: it answers a foreign id like one that does not exist.
 
 use std::path::Path;
 use std::sync::Arc;

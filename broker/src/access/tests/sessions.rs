@@ -1,5 +1,5 @@
-//! Sessions and their entries: logins, scopes of lists and streams, changes while the broker serves,
-//! backups and the audit log.
+//! Sessions and their entries: logins, scopes of lists and streams, changes while the broker
+//! serves, backups and the audit log.
 
 use super::*;
 
