@@ -25,10 +25,15 @@ pub(crate) struct TokenArguments {
 #[derive(Subcommand)]
 enum TokenSubcommand {
     /// Print a new token, once, and its entry for the access file
+    #[command(override_usage = NEW_USAGE)]
     New(NewArguments),
     /// Read an access file as the broker would, and list its entries
     Check(CheckArguments),
 }
+
+/// The usage of `token new`, in a line of 80 columns.
+const NEW_USAGE: &str =
+    "celeriac token new [OPTIONS] --name <NAME> --role <ROLE> --queue <PATTERN>";
 
 /// The arguments of `token new`.
 #[derive(Args)]

@@ -59,7 +59,8 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_BACKUP_FOLDER", value_name = "DIR")]
     pub(super) backup_folder: Option<PathBuf>,
 
-    /// The file for lines about what operators did and what was refused [default: the log]
+    /// The file for lines about what operators did and what was refused; without it they go to the
+    /// log
     #[arg(long, env = "CELERIAC_AUDIT_FILE", value_name = "FILE")]
     pub(super) audit_file: Option<PathBuf>,
 
