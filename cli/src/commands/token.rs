@@ -32,8 +32,7 @@ enum TokenSubcommand {
 }
 
 /// The usage of `token new`, in a line of 80 columns.
-const NEW_USAGE: &str =
-    "celeriac token new [OPTIONS] --name <NAME> --role <ROLE> --queue <PATTERN>";
+const NEW_USAGE: &str = "celeriac token new [OPTIONS] --name <NAME> --role <ROLE> --queue <QUEUE>";
 
 /// The arguments of `token new`.
 #[derive(Args)]

@@ -256,7 +256,9 @@ async fn fill(house: &House, all: &Pass) -> Caller {
 async fn foreign_world(admin: &mut Caller) -> String {
     let filter = wire::TaskFilter { queue: "foreign".to_owned(), ..Default::default() };
     let list = wire::ListTasks { filter: Some(filter), ..Default::default() };
-    let tasks = admin.ask(Ask::ListTasks(list)).await;
+    let Answer::TaskPage(tasks) = admin.ask(Ask::ListTasks(list)).await else {
+        panic!("a page of tasks")
+    };
     let queues = vec!["foreign".to_owned()];
     let queues = admin.ask(Ask::ListQueues(wire::ListQueues { queues, ..Default::default() }));
     let Answer::QueueList(queues) = queues.await else { panic!("a list of queues") };
@@ -264,6 +266,7 @@ async fn foreign_world(admin: &mut Caller) -> String {
     let Answer::BindingList(bindings) = bindings else { panic!("a list of bindings") };
     let of_others = bindings.bindings.iter().filter(|it| it.exchange.starts_with("foreign"));
     let settings = queues.queues.iter().map(|queue| (&queue.settings, queue.paused));
+    let tasks = tasks.tasks;
     format!("{tasks:?} {:?} {:?}", settings.collect::<Vec<_>>(), of_others.collect::<Vec<_>>())
 }
 
