@@ -14,6 +14,7 @@ use celeriac_machine::command::Command;
 use tokio::sync::{mpsc, oneshot};
 
 use self::decisions::{Decided, decide};
+use crate::access::{Access, AccessError};
 use crate::commit::Settings;
 use crate::config::{Config, ConfigError};
 use crate::descriptors;
@@ -66,6 +67,9 @@ pub enum ReloadError {
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The access file cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The broker shuts down, or has ended.
     #[error("the broker shuts down")]
     Ended,
@@ -79,9 +83,9 @@ impl Control {
     }
 
     /// Takes the settings of this configuration that a broker can change while it serves, all or
-    /// none of them: the files of TLS, which it reads again in any case, `result_ttl_ms`,
-    /// `disk_reserve_bytes` and `connections_max`. No connection ends. They count when this
-    /// returns.
+    /// none of them: the files of TLS and the access file, which it reads again in any case,
+    /// `result_ttl_ms`, `disk_reserve_bytes` and `connections_max`. A connection ends only when its
+    /// entry in the access file does. They count when this returns.
     ///
     /// # Errors
     /// The first setting that cannot be used. Nothing has changed then.
@@ -105,6 +109,7 @@ pub(crate) struct InUse {
     /// The settings of its start, and those that it has taken since.
     pub asked: Config,
     pub certificates: Option<Certificates>,
+    pub access: Option<Access>,
     /// `connections_max`, as far as the file descriptors allow it.
     pub seats: usize,
     pub shared: Arc<Shared>,
@@ -137,13 +142,20 @@ impl InUse {
     async fn reload(&mut self, config: &Config) -> Result<Reloaded, ReloadError> {
         config.check()?;
         let Decided { config, taken, needs_restart } = decide(&self.asked, config);
-        // Whatever else a reload reads from files is read and checked here, and put into its place
-        // below, so that a mistake in one of them changes nothing.
+        // Every file is read and checked here, and put into its place below, so that a mistake in
+        // one of them changes nothing.
         let prepared = match &self.certificates {
             Some(certificates) => Some((certificates, certificates.prepare(&config).await?)),
             None => None,
         };
+        let of_access = match &self.access {
+            Some(access) => Some((access, access.prepare().await?)),
+            None => None,
+        };
         // Nothing fails from here on.
+        if let Some((access, contents)) = of_access {
+            access.take(contents);
+        }
         if let Some((certificates, prepared)) = prepared {
             certificates.take(prepared).await;
         }

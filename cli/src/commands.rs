@@ -24,6 +24,7 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod tasks;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod watch;
 pub(crate) mod work;
@@ -94,6 +95,9 @@ pub(crate) enum Command {
     #[command(after_help = example(RESTORE))]
     #[command(after_long_help = long_help(RESTORE, restore::EXIT_CODES))]
     Restore(restore::RestoreArguments),
+    /// Make tokens for an access file, or check the file
+    #[command(after_help = example(TOKEN))]
+    Token(token::TokenArguments),
     /// Print a completion script for a shell
     #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
@@ -120,6 +124,7 @@ const LOG: &str = "celeriac log info,celeriac_broker=debug";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
 const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
+const TOKEN: &str = "celeriac token new --name web --role producer --queue 'songs*'\n  celeriac token check access.toml";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 
 // The usages where clap would not say what is required, or say it in one long line.

@@ -13,6 +13,9 @@ use crate::slice::{Look, RULES};
 use crate::step::{Asker, Step};
 use crate::task::Task;
 
+/// A client with a scope is told in these parts how far a page has looked.
+const THOUSANDTHS: u64 = 1_000;
+
 /// A page of a listing, under way.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -145,6 +148,7 @@ impl Machine {
     /// ones.
     pub(crate) fn list_tasks(&mut self, step: &mut Step<'_>, asker: Asker, asked: PageAsked) {
         let PageAsked { filter, limit, newest_first, just_ended, after, with_tracebacks } = asked;
+        let filter = Filter { scope: step.scope.clone(), ..filter };
         let (mut from, mut below, mut place) = (0, u64::MAX, None);
         match after {
             Some(Cursor::Slot(slot)) => from = slot.saturating_add(1),
@@ -227,6 +231,12 @@ impl Machine {
             (Some(_), Some(_)) => listing.looked,
             (Some(_), None) => u64::from(next),
         };
+        // Who sees a part of the tasks does not learn how many there are.
+        let (looked, total) = match listing.filter.scope {
+            None => (looked, total),
+            Some(_) if total == 0 => (THOUSANDTHS, THOUSANDTHS),
+            Some(_) => (looked.saturating_mul(THOUSANDTHS) / total, THOUSANDTHS),
+        };
         let found = listing.take_keys();
         let matches = |(key, _): &&(TaskKey, Cursor)| {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
@@ -277,6 +287,7 @@ impl Machine {
             && filter.submitted_after.is_none_or(|at| task.submitted_at() > at)
             && (filter.id_prefix.is_empty()
                 || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
+            && self.sees_task(filter.scope.as_deref(), task)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::commit::{self, CommitConfig};
-use crate::config::TlsClient;
+use crate::config::{AuditWhat, TlsClient};
 use crate::descriptors::Places;
 use crate::server::{Broker, Running};
 use crate::session::Decoding;
@@ -21,6 +21,10 @@ fn after() -> Config {
         tls_key: Some("b".into()),
         tls_client: TlsClient::Required,
         tls_client_ca: Some("b".into()),
+        access_file: Some("b".into()),
+        backup_folder: Some("b".into()),
+        audit_file: Some("b".into()),
+        audit: AuditWhat::All,
         heartbeat_ms: 1,
         lease_ms: 1,
         frame_bytes_max: 1,
@@ -138,8 +142,13 @@ async fn o23_a_call_passes_only_when_a_batch_has_been_committed() {
     let Running { shared, .. } = broker.start(places, Decoding::Apart, commit).expect("it starts");
     let (mut committer, mut batches) = committing.expect("the start calls it");
     let (control, calls) = Control::new();
-    let in_use =
-        InUse { asked: Config::default(), certificates: None, seats: 1, shared: shared.clone() };
+    let in_use = InUse {
+        asked: Config::default(),
+        certificates: None,
+        access: None,
+        seats: 1,
+        shared: shared.clone(),
+    };
     tokio::spawn(calls.carry_out(in_use));
     // The effects of the start are the first batch, if there are any.
     for _ in 0..2 {

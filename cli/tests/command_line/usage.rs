@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 34] = [
+pub(crate) const COMMANDS: [&str; 37] = [
     "serve",
     "info",
     "submit",
@@ -41,6 +41,9 @@ pub(crate) const COMMANDS: [&str; 34] = [
     "backup",
     "check",
     "restore",
+    "token",
+    "token new",
+    "token check",
     "completions",
 ];
 

@@ -117,8 +117,15 @@ impl Rig {
     fn connect(&mut self, connection: ConnectionKey, worker: Option<WorkerInfo>) {
         let session_id = u128::from(connection).to_be_bytes();
         let instance = "bench".into();
-        let connect =
-            Connect { connection, request: 1, session_id, resume: None, instance, worker };
+        let connect = Connect {
+            connection,
+            request: 1,
+            session_id,
+            resume: None,
+            instance,
+            worker,
+            scope: None,
+        };
         self.step(|machine, now, fx| {
             machine.apply(now, Command::Connect(Box::new(connect)), fx);
         });
