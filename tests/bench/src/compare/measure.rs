@@ -109,7 +109,7 @@ impl Measurement<'_> {
                     self.figures_without_cost(server, *tasks).with_latencies(timing.latencies);
                 self.found.push((Point::of(Workload::Listing, *tasks), figures));
             }
-            Step::WorstStep { tasks } => {
+            Step::Longest { tasks } => {
                 let latencies = server.longest_steps(*tasks).await?.latencies;
                 let figures = Figures { tasks: *tasks, ..Figures::default() };
                 let point = Point::of(Workload::WorstStep, *tasks);

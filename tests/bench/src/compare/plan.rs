@@ -47,7 +47,7 @@ pub(crate) enum Step {
         tasks: u64,
     },
     /// The longest step of the machine with so many tasks in its table.
-    WorstStep {
+    Longest {
         tasks: u64,
     },
 }
@@ -62,7 +62,7 @@ impl Step {
             Self::Scheduled { .. } => Workload::Scheduled,
             Self::IdleConnections { .. } => Workload::IdleConnections,
             Self::Listing { .. } => Workload::Listing,
-            Self::WorstStep { .. } => Workload::WorstStep,
+            Self::Longest { .. } => Workload::WorstStep,
         }
     }
 
@@ -141,7 +141,7 @@ impl Plan {
             Step::Scheduled { waiting: 1_000_000, due: 10_000, over: Duration::from_secs(10) },
             Step::IdleConnections { connections: 10_000 },
             Step::Listing { tasks: 1_000_000 },
-            Step::WorstStep { tasks: 10_000_000 },
+            Step::Longest { tasks: 10_000_000 },
         ]);
         Self { steps, rounds, patience: Duration::from_secs(240), time_for_each: Duration::MAX }
     }
@@ -163,7 +163,7 @@ impl Plan {
             Step::Scheduled { waiting: 10_000, due: 1_000, over: Duration::from_secs(1) },
             Step::IdleConnections { connections: 500 },
             Step::Listing { tasks: 50_000 },
-            Step::WorstStep { tasks: 100_000 },
+            Step::Longest { tasks: 100_000 },
         ]);
         Self {
             steps,
