@@ -118,8 +118,19 @@ impl Journal {
     }
 
     /// Writes all chunks as one batch, in as many blocks as it takes.
+    ///
+    /// A batch that does not fit into the rest of a segment begins in another one. So every segment
+    /// in which a batch ends can be freed once the batch after it is durable. If batches went on
+    /// from segment to segment, only segments that end with a batch by chance could be freed, and
+    /// the journal would grow.
     fn write_batch(&mut self, chunks: &[(u64, Bytes)]) -> Result<Written, Error> {
         let (batch, mut rest, mut written) = (self.sequence + 1, chunks, Written::default());
+        let bytes = chunks.iter().map(|(_, chunk)| chunk.len()).sum();
+        let whole = block_bytes(chunks.len(), bytes);
+        let is_begun = self.place.offset > beginning_of(self.place.segment).offset;
+        if is_begun && whole > self.room(whole) {
+            self.next_segment(chunks[0].0, &written)?;
+        }
         while !rest.is_empty() {
             let count = self.fitting(rest)?;
             if count == 0 {
@@ -135,22 +146,26 @@ impl Journal {
 
     /// The number of chunks that fit into the rest of the active segment.
     fn fitting(&self, chunks: &[(u64, Bytes)]) -> Result<usize, Error> {
-        let segments = &self.shared.segments;
-        let Place { segment, offset } = self.place;
         let chunk_bytes = chunks.iter().map(|(_, chunk)| chunk.len()).sum();
-        let present = segments.bytes(segment).saturating_sub(offset) as usize;
-        let is_present = block_bytes(chunks.len(), chunk_bytes) <= present;
-        let room = if is_present || !segments.may_grow() {
-            present
-        } else {
-            segments.bytes_max().saturating_sub(offset).max(present as u32) as usize
-        };
+        let room = self.room(block_bytes(chunks.len(), chunk_bytes));
         let count = count_within(chunks, room);
         if count > 0 {
             let bytes = chunks[..count].iter().map(|(_, chunk)| chunk.len()).sum();
-            self.make_present(offset + block_bytes(count, bytes) as u32)?;
+            self.make_present(self.place.offset + block_bytes(count, bytes) as u32)?;
         }
         Ok(count)
+    }
+
+    /// The bytes that fit into the rest of the active segment, which grows for them if it may:
+    /// `wanted` says how many would be needed.
+    fn room(&self, wanted: usize) -> usize {
+        let segments = &self.shared.segments;
+        let Place { segment, offset } = self.place;
+        let present = segments.bytes(segment).saturating_sub(offset) as usize;
+        if wanted <= present || !segments.may_grow() {
+            return present;
+        }
+        segments.bytes_max().saturating_sub(offset).max(present as u32) as usize
     }
 
     /// Makes the active segment at least so long.

@@ -146,3 +146,30 @@ fn files_of_a_journal_are_read_whole_or_refused_with_a_sentence() {
         }
     }
 }
+
+/// Batches that never end where a segment ends, small ones and some that are larger than a segment.
+#[test]
+fn a_journal_keeps_to_its_number_of_segments_whatever_the_batches() {
+    const SEGMENTS: u32 = 4;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Some(JournalConfig { segment_bytes: 256 << 10, segments: SEGMENTS });
+    let config =
+        || FolderConfig { ballast_bytes: 4096, journal, ..FolderConfig::new(folder.path()) };
+    let (mut store, _) = Store::open(config(), small(), &mut |_| {}).unwrap();
+    let mut slot = 0;
+    for batch in 0..120 {
+        for _ in 0..if batch % 10 == 9 { 40 } else { 9 } {
+            store.append(&submit(slot, u64::from(slot) + 1, 10_000));
+            slot += 1;
+        }
+        store.commit().unwrap();
+        let names = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+        let count = names.filter(|name| name.to_string_lossy().starts_with("journal.")).count();
+        // A batch that is larger than a segment needs more than the last free one.
+        assert!(count as u32 <= SEGMENTS + 1, "batch {batch}: {count} segments");
+    }
+    store.close().unwrap();
+    let mut loaded = Loaded::default();
+    Store::open(config(), small(), &mut |record| loaded.take(record)).unwrap();
+    assert_eq!(loaded.tasks.len(), slot as usize);
+}
