@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::accept::{Listeners, accept};
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
@@ -50,6 +51,7 @@ pub struct Broker {
     store: Store,
     restored: Effects,
     certificates: Option<Certificates>,
+    access: Option<Access>,
     plain: Option<TcpListener>,
 }
 
@@ -101,9 +103,10 @@ impl Broker {
         config.check()?;
         // A certificate that cannot be used is found before the folder is touched.
         let certificates = Certificates::load(&config, Clock::new())?;
+        let access = Access::load(&config, Clock::new())?;
         let open = move || {
             let broker = open_with(config, |load| Store::open(folder, store, load))?;
-            Ok(Self { certificates, ..broker })
+            Ok(Self { certificates, access, ..broker })
         };
         let opening = tokio::task::spawn_blocking(open);
         tokio::select! {
@@ -117,6 +120,12 @@ impl Broker {
     /// broker serves. The broker itself reads them again soon after their files have changed.
     pub fn certificates(&self) -> Option<Certificates> {
         self.certificates.clone()
+    }
+
+    /// The access list of a broker with an access file. With this handle it can be read again while
+    /// the broker serves.
+    pub fn access(&self) -> Option<Access> {
+        self.access.clone()
     }
 
     /// The broker also accepts connections of this listener, and those never speak TLS. Let no
@@ -161,11 +170,17 @@ impl Broker {
         let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
-        let fresh = listeners.certificates.clone();
+        let (fresh, access) = (listeners.certificates.clone(), shared.access.clone());
         let accept = accept(listeners, shared.clone(), sessions.clone());
         let keep_fresh = async {
             match &fresh {
                 Some(certificates) => certificates.keep_fresh().await,
+                None => std::future::pending().await,
+            }
+        };
+        let look_at_access = async {
+            match &access {
+                Some(access) => access.keep_fresh().await,
                 None => std::future::pending().await,
             }
         };
@@ -174,6 +189,7 @@ impl Broker {
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = keep_fresh => unreachable!("looking at the files goes on until it is dropped"),
+            () = look_at_access => unreachable!("looking at the entries goes on until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
         // The driver may have failed at this moment; its result says so. The driver must learn of
@@ -199,7 +215,7 @@ impl Broker {
         decoding: Decoding,
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored, .. } = self;
+        let Broker { config, clock, machine, store, restored, access, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };
@@ -215,6 +231,7 @@ impl Broker {
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
             clock,
+            access,
             wrong_tokens: Refused::default(),
             failed_handshakes: Refused::default(),
             inputs,
@@ -281,7 +298,16 @@ pub(crate) fn open_with(
     largest.make_room(&mut config);
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
-    Ok(Broker { config, clock, machine, store, restored, certificates: None, plain: None })
+    Ok(Broker {
+        config,
+        clock,
+        machine,
+        store,
+        restored,
+        certificates: None,
+        access: None,
+        plain: None,
+    })
 }
 
 /// The largest sizes among the stored tasks. The limits may have been larger when a task was

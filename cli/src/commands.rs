@@ -21,6 +21,7 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod tasks;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod watch;
 pub(crate) mod work;
@@ -81,6 +82,9 @@ pub(crate) enum Command {
     /// Check whether a data folder that no broker uses is sound
     #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
+    /// Make tokens for an access file, or check the file
+    #[command(after_help = example(TOKEN))]
+    Token(token::TokenArguments),
     /// Print a completion script for a shell
     #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
@@ -104,6 +108,7 @@ const WORK: &str = "celeriac work --name songs.preprocess --queue songs -- ./ana
 const TOP: &str = "celeriac top";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
+const TOKEN: &str = "celeriac token new --name web --role producer --queue 'songs*'\n  celeriac token check access.toml";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 
 // The usages where clap would not say what is required, or say it in one long line.

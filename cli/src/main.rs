@@ -16,7 +16,7 @@ use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
     backup, cancel, check, completions, dead, forget, info, queues, result, serve, show, status,
-    submit, tasks, top, watch, work, workers,
+    submit, tasks, token as token_command, top, watch, work, workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -141,6 +141,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Top(top) => block_on(top::run(&top, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
+        Command::Token(token) => token_command::run(token, output),
         Command::Completions(completions) => {
             completions::run(&completions, command_line(), shared, output)
         }

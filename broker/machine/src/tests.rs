@@ -26,6 +26,7 @@ mod results;
 mod retries;
 mod routes;
 mod scans;
+mod scopes;
 mod script;
 mod serving;
 mod sessions;

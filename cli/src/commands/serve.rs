@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 
-use celeriac_broker::{Broker, Certificates, RunError};
+use celeriac_broker::{Access, Broker, Certificates, RunError};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use rustix::process::{Resource, getrlimit};
@@ -97,7 +97,8 @@ fn check_and_serve(
     if is_check_only {
         // A broker that starts logs these itself.
         let of_tls = Certificates::check(&config.broker).unwrap_or_default();
-        for warning in warnings.iter().chain(&of_tls) {
+        let of_access = Access::check(&config.broker).unwrap_or_default();
+        for warning in warnings.iter().chain(&of_tls).chain(&of_access) {
             print_to_stderr(&clean(warning));
         }
         print(&config, output)?;

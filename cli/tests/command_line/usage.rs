@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 31] = [
+pub(crate) const COMMANDS: [&str; 34] = [
     "serve",
     "info",
     "submit",
@@ -38,6 +38,9 @@ pub(crate) const COMMANDS: [&str; 31] = [
     "work",
     "backup",
     "check",
+    "token",
+    "token new",
+    "token check",
     "completions",
 ];
 

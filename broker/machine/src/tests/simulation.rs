@@ -203,8 +203,15 @@ impl World {
             ..WorkerInfo::default()
         });
         self.peers[peer].connection = Some(connection);
-        let connect =
-            Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
+        let connect = Connect {
+            connection,
+            request: 1,
+            session_id,
+            resume,
+            instance: "peer".into(),
+            worker,
+            scope: None,
+        };
         self.apply(Command::Connect(Box::new(connect)));
         let credit = self.below(5) as u32;
         self.ask(peer, Ask::Work(Work::Credit(credit)));

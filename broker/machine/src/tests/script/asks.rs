@@ -149,6 +149,7 @@ impl Scene {
             id_prefix: words.option("prefix").unwrap_or("").into(),
             submitted_before: ago("older"),
             submitted_after: ago("younger"),
+            scope: None,
         }
     }
 
