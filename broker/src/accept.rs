@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use crate::lobby::{Guest, Peer};
 use crate::session::{self, Shared};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Secured};
 
 /// After a failed accept (mostly for lack of file descriptors) the broker waits this long before
 /// the next one.
@@ -91,8 +91,9 @@ async fn serve_with_tls(
     };
     match outcome {
         Ok(secured) => {
-            let peer = Peer { address, certificate: secured.certificate };
-            let (read, write) = tokio::io::split(secured.stream);
+            let Secured { stream, certificate, identities } = secured;
+            let peer = Peer { address, certificate, identities };
+            let (read, write) = tokio::io::split(stream);
             session::run(read, write, peer, guest, shared).await;
         }
         Err(why) => {

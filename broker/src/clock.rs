@@ -90,6 +90,18 @@ fn steady_ahead(before_ms: Timestamp, seen_ns: i64) -> Timestamp {
     seen_ns.div_euclid(NANOS_PER_MILLI)
 }
 
+/// A moment as RFC 3339 in UTC, to the millisecond.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let Ok(second) = x509_parser::time::ASN1Time::from_timestamp(at.div_euclid(1_000)) else {
+        return "a time beyond all calendars".to_owned();
+    };
+    let second = second.to_datetime();
+    let (year, month, day) = (second.year(), u8::from(second.month()), second.day());
+    let (hour, minute, second) = (second.hour(), second.minute(), second.second());
+    let millisecond = at.rem_euclid(1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
 fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

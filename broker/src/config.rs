@@ -3,12 +3,15 @@
 //! The command line reads files, flags and the environment, and it handles the listen address and
 //! the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
 
+mod access;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use celeriac_proto::limits;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::access::AuditWhat;
 use crate::size;
 
 const SECOND_MS: u64 = 1_000;
@@ -45,6 +48,21 @@ pub struct Config {
 
     /// The file with the certificates of the CAs that sign those of clients, in PEM.
     pub tls_client_ca: Option<PathBuf>,
+
+    /// The file with the tokens and certificates of clients, and what each may do. `None`: the one
+    /// token, or every client, may do everything.
+    pub access_file: Option<PathBuf>,
+
+    /// The folder for backups that clients ask for by name. It is needed where there is an access
+    /// file; without one a client names any folder.
+    pub backup_folder: Option<PathBuf>,
+
+    /// The file for a line about each action of an operator, each refused request and each failed
+    /// login. `None`: these lines go to the log.
+    pub audit_file: Option<PathBuf>,
+
+    /// The requests that have such a line. Default: those of operators.
+    pub audit: AuditWhat,
 
     /// How often an idle connection sends a heartbeat, in milliseconds. Default 5 s: often enough
     /// to find a dead peer soon, rarely enough that ten thousand idle connections cost no
@@ -110,6 +128,10 @@ impl Default for Config {
             tls_key: None,
             tls_client: TlsClient::None,
             tls_client_ca: None,
+            access_file: None,
+            backup_folder: None,
+            audit_file: None,
+            audit: AuditWhat::Operators,
             heartbeat_ms: 5 * SECOND_MS,
             lease_ms: 15 * SECOND_MS,
             frame_bytes_max: limits::FRAME_BYTES_MAX,
@@ -139,6 +161,7 @@ impl Config {
         }
         self.check_token()?;
         self.check_tls()?;
+        self.check_access()?;
         for (key, value, min, max) in self.bounds() {
             if value < min {
                 return Err(ConfigError::TooSmall { key, value, min });
@@ -218,7 +241,8 @@ impl Config {
     /// Whether the broker knows who a client is, so that not every program that reaches it may do
     /// anything.
     pub fn knows_clients(&self) -> bool {
-        self.token.is_some() || self.tls_client == TlsClient::Required
+        let by_tls = self.tls_client == TlsClient::Required;
+        self.token.is_some() || self.access_file.is_some() || by_tls
     }
 }
 
@@ -238,6 +262,10 @@ impl fmt::Debug for Config {
             .field("tls_key", &self.tls_key)
             .field("tls_client", &self.tls_client)
             .field("tls_client_ca", &self.tls_client_ca)
+            .field("access_file", &self.access_file)
+            .field("backup_folder", &self.backup_folder)
+            .field("audit_file", &self.audit_file)
+            .field("audit", &self.audit)
             .field("heartbeat_ms", &self.heartbeat_ms)
             .field("lease_ms", &self.lease_ms)
             .field("frame_bytes_max", &self.frame_bytes_max)
@@ -295,6 +323,14 @@ pub enum ConfigError {
         /// The setting that it needs.
         other: &'static str,
     },
+    /// Two settings exclude each other.
+    #[error("{key} and {other} are both set: keep one")]
+    Both {
+        /// The setting that was given.
+        key: &'static str,
+        /// The setting that it excludes.
+        other: &'static str,
+    },
 }
 
 impl ConfigError {
@@ -304,7 +340,8 @@ impl ConfigError {
             Self::Missing { key }
             | Self::TooSmall { key, .. }
             | Self::TooLarge { key, .. }
-            | Self::Alone { key, .. } => key,
+            | Self::Alone { key, .. }
+            | Self::Both { key, .. } => key,
             Self::Token { .. } => "token",
         }
     }

@@ -14,6 +14,7 @@ use celeriac_machine::command::Command;
 use tokio::sync::{mpsc, oneshot};
 
 use self::decisions::{Decided, decide};
+use crate::access::AccessError;
 use crate::commit::Settings;
 use crate::config::{Config, ConfigError};
 use crate::descriptors;
@@ -66,6 +67,9 @@ pub enum ReloadError {
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The access file cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The broker shuts down, or has ended.
     #[error("the broker shuts down")]
     Ended,
@@ -79,9 +83,9 @@ impl Control {
     }
 
     /// Takes the settings of this configuration that a broker can change while it serves, all or
-    /// none of them: the files of TLS, which it reads again in any case, `result_ttl_ms`,
-    /// `disk_reserve_bytes` and `connections_max`. No connection ends. They count when this
-    /// returns.
+    /// none of them: the files of TLS and the access file, which it reads again in any case,
+    /// `result_ttl_ms`, `disk_reserve_bytes` and `connections_max`. They count when this returns.
+    /// No connection ends but those whose entry of the access file is gone or has changed.
     ///
     /// # Errors
     /// The first setting that cannot be used. Nothing has changed then.
@@ -143,7 +147,14 @@ impl InUse {
             Some(certificates) => Some((certificates, certificates.prepare(&config).await?)),
             None => None,
         };
+        let access = match &self.shared.access {
+            Some(access) => Some((access, access.prepare().await?)),
+            None => None,
+        };
         // Nothing fails from here on.
+        if let Some((access, prepared)) = access {
+            access.take(prepared);
+        }
         if let Some((certificates, prepared)) = prepared {
             certificates.take(prepared).await;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access::AccessError;
 use crate::config::ConfigError;
 use crate::tls::TlsError;
 
@@ -15,6 +16,9 @@ pub enum RunError {
     /// A file of TLS cannot be used: a certificate, a key, or the CA of the clients.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The access file cannot be used, or the audit file.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The data folder cannot be used, or can no longer be used.
     #[error(transparent)]
     Store(#[from] celeriac_store::Error),
@@ -46,7 +50,7 @@ impl RunError {
     /// `celeriac_store::Error`.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Config(_) | RunError::Tls(_) => 2,
+            RunError::Config(_) | RunError::Tls(_) | RunError::Access(_) => 2,
             RunError::Store(error) => error.exit_code(),
             RunError::StorePanicked => 20,
             RunError::CommitTimeout(_) => 21,

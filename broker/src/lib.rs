@@ -8,6 +8,7 @@
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
 //! | `accept` | accepts connections, with TLS or without |
+//! | `access` | who may do what: the access file, roles, scopes, the audit log |
 //! | `tls` | the certificates, and the handshake of a connection |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
@@ -29,6 +30,7 @@
 //! records that both use.
 
 mod accept;
+mod access;
 mod clock;
 mod commit;
 mod config;
@@ -54,8 +56,9 @@ mod size;
 pub mod testing;
 mod tls;
 
+pub use access::{Access, AccessEntry, AccessError, AccessReport, NewToken, Role};
 pub use celeriac_store::{Error as StoreError, Report, check, check_telling, restore};
-pub use config::{Config, ConfigError, TlsClient};
+pub use config::{AuditWhat, Config, ConfigError, TlsClient};
 pub use control::{Control, ReloadError, Reloaded};
 pub use error::RunError;
 pub use log_filter::LogFilter;

@@ -40,12 +40,14 @@ pub(crate) struct Peer {
     pub address: SocketAddr,
     /// The names in the certificate that the client has shown, which a CA for clients has signed.
     pub certificate: Option<String>,
+    /// The names in that certificate and its fingerprint, as an access file writes them.
+    pub identities: Vec<String>,
 }
 
 impl Peer {
     /// The other side of a connection without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, certificate: None }
+        Self { address, certificate: None, identities: Vec::new() }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::accept::{Listeners, accept};
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
@@ -54,6 +55,7 @@ pub struct Broker {
     store: Store,
     restored: Effects,
     certificates: Option<Certificates>,
+    access: Option<Access>,
     plain: Option<TcpListener>,
     control: (Control, Calls),
     log: Option<LogFilter>,
@@ -107,9 +109,10 @@ impl Broker {
         config.check()?;
         // A certificate that cannot be used is found before the folder is touched.
         let certificates = Certificates::load(&config, Clock::new())?;
+        let access = Access::load(&config, Clock::new())?;
         let open = move || {
             let broker = open_with(config, |load| Store::open(folder, store, load))?;
-            Ok(Self { certificates, ..broker })
+            Ok(Self { certificates, access, ..broker })
         };
         let opening = tokio::task::spawn_blocking(open);
         tokio::select! {
@@ -123,6 +126,12 @@ impl Broker {
     /// broker serves. The broker itself reads them again soon after their files have changed.
     pub fn certificates(&self) -> Option<Certificates> {
         self.certificates.clone()
+    }
+
+    /// The access list of a broker with an access file. With this handle it can be read again while
+    /// the broker serves.
+    pub fn access(&self) -> Option<Access> {
+        self.access.clone()
     }
 
     /// Clients may show and change this filter of the log.
@@ -181,7 +190,7 @@ impl Broker {
         let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
-        let fresh = listeners.certificates.clone();
+        let (fresh, access) = (listeners.certificates.clone(), shared.access.clone());
         let (certificates, seats) = (fresh.clone(), places.connections);
         let in_use = InUse { asked, certificates, seats, shared: shared.clone() };
         let accept = accept(listeners, shared.clone(), sessions.clone());
@@ -191,11 +200,18 @@ impl Broker {
                 None => std::future::pending().await,
             }
         };
+        let look_at_access = async {
+            match &access {
+                Some(access) => access.keep_fresh().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = &mut driver => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = keep_fresh => unreachable!("looking at the files goes on until it is dropped"),
+            () = look_at_access => unreachable!("looking at the entries goes on until it is dropped"),
             () = calls.carry_out(in_use) => unreachable!("calls are taken until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
@@ -222,7 +238,7 @@ impl Broker {
         decoding: Decoding,
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored, log, .. } = self;
+        let Broker { config, clock, machine, store, restored, log, access, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };
@@ -238,6 +254,7 @@ impl Broker {
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
             clock,
+            access,
             wrong_tokens: Refused::default(),
             failed_handshakes: Refused::default(),
             inputs,
@@ -313,6 +330,7 @@ pub(crate) fn open_with(
         store,
         restored,
         certificates: None,
+        access: None,
         plain: None,
         control: Control::new(),
         log: None,

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::access::{Access, Visitor};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::Input;
@@ -35,7 +36,7 @@ use crate::refused::Refused;
 use crate::room::Room;
 use crate::send_queue::{Frames, Gauge, SendQueue};
 use decode::Bounds;
-use handshake::{HANDSHAKE, handshake};
+use handshake::{Admitted, HANDSHAKE, handshake};
 use in_flight::InFlight;
 pub(crate) use reader::FrameRooms;
 use reader::Reader;
@@ -62,6 +63,8 @@ const WRITE_BYTES_COPIED: usize = 16 * 1024;
 pub(crate) struct Shared {
     pub config: Config,
     pub clock: Clock,
+    /// Who may do what. `None`: everybody who is let in may do everything.
+    pub access: Option<Access>,
     /// The connections whose token was missing or wrong.
     pub wrong_tokens: Refused,
     /// The connections whose handshake of TLS failed.
@@ -115,30 +118,37 @@ pub(crate) async fn run(
         }
     };
     let admitted = panics::caught(handshake).await;
-    let Peer { address: peer, certificate } = peer;
-    let (connect, _seat) = match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
-        Ok(admitted) => admitted,
-        Err(farewell) => {
-            if farewell.is_about_the_token()
-                && let Some(refused) = shared.wrong_tokens.note(peer, shared.clock.now().mono)
-            {
-                warn!(%peer, refused, "a client was refused: its token is missing or wrong");
+    let Peer { address: peer, certificate, .. } = peer;
+    let Admitted { connect, visitor, seat: _seat } =
+        match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
+            Ok(admitted) => admitted,
+            Err(farewell) => {
+                if farewell.is_about_the_token()
+                    && let Some(access) = &shared.access
+                {
+                    access.note_failed_login(peer);
+                }
+                if farewell.is_about_the_token()
+                    && let Some(refused) = shared.wrong_tokens.note(peer, shared.clock.now().mono)
+                {
+                    warn!(%peer, refused, "a client was refused: its token is missing or wrong");
+                }
+                debug!(%peer, reason = farewell.reason(), "a connection ends before its session");
+                return farewell.say(&mut write).await;
             }
-            debug!(%peer, reason = farewell.reason(), "a connection ends before its session");
-            return farewell.say(&mut write).await;
-        }
-    };
+        };
     drop(guest);
+    let access = visitor.as_ref().map(Visitor::name);
     if let Some(worker) = &connect.worker {
         let (worker_name, task_names) = (&*connect.instance, worker.task_names.len());
-        info!(%peer, connection, worker = worker_name, certificate, task_names, "a worker connects");
+        info!(%peer, connection, worker = worker_name, access, certificate, task_names, "a worker connects");
     } else {
-        debug!(%peer, connection, instance = &*connect.instance, certificate, "a client connects");
+        debug!(%peer, connection, instance = &*connect.instance, access, certificate, "a client connects");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
     reader.pulse.signs = Some((connection, shared.signs.clone()));
     let (is_worker, instance) = (connect.worker.is_some(), connect.instance.clone());
-    let reason = serve(reader, write, connect, &shared).await;
+    let reason = serve(reader, write, connect, visitor, &shared).await;
     if is_worker {
         info!(%peer, connection, worker = &*instance, reason, "a worker disconnects");
     } else {
@@ -151,6 +161,7 @@ async fn serve(
     mut reader: Reader<impl Incoming>,
     write: impl Outgoing,
     connect: Connect,
+    visitor: Option<Visitor>,
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
@@ -165,17 +176,30 @@ async fn serve(
             return "the broker has stopped";
         }
     }
-    let requests = panics::caught(requests::run(&mut reader, connection, shared, &in_flight));
-    let EndOfRequests { reason, refusal } = tokio::select! {
+    let requests = panics::caught(requests::run(
+        &mut reader,
+        connection,
+        shared,
+        visitor.as_ref(),
+        &in_flight,
+    ));
+    let access_ended = async {
+        match &visitor {
+            Some(visitor) => visitor.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
         ended = requests => ended.unwrap_or_else(|_| EndOfRequests::fault()),
         _ = &mut writer => EndOfRequests::without_a_word("the broker closed it"),
         () = kill.cancelled() => EndOfRequests::without_a_word("it does not read"),
+        refusal = access_ended => EndOfRequests::expelled(refusal),
         // The driver still sends the last answers and then ends the send queue.
         () = shared.stop.cancelled() => EndOfRequests::without_a_word("the broker is shutting down"),
     };
     // After a goodbye the broker closes the connection; the client ended it all the same.
-    let reason = if reader.said_goodbye { "it said goodbye" } else { reason };
-    let disconnect = Command::Disconnect { connection, reason: refusal };
+    let reason = if reader.said_goodbye { "it said goodbye" } else { ended.reason };
+    let disconnect = ended.command(connection);
     // A failed send means that the driver has ended.
     let _ = shared.inputs.send(Input::Command(disconnect)).await;
     let farewell = if kill.is_cancelled() { Duration::ZERO } else { WRITE };

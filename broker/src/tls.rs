@@ -80,6 +80,8 @@ pub(crate) struct Secured {
     pub stream: TlsStream<TcpStream>,
     /// The names in the client's certificate, if it showed one.
     pub certificate: Option<String>,
+    /// Those names and the fingerprint, as an access file writes them.
+    pub identities: Vec<String>,
 }
 
 impl Certificates {
@@ -189,8 +191,10 @@ impl Certificates {
         match timeout(TLS_HANDSHAKE, accepting).await {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates();
-                let certificate = shown.and_then(|chain| chain.first()).map(names::of_client);
-                Ok(Secured { stream, certificate })
+                let shown = shown.and_then(|chain| chain.first());
+                let certificate = shown.map(names::of_client);
+                let identities = shown.map(names::identities).unwrap_or_default();
+                Ok(Secured { stream, certificate, identities })
             }
             Ok(Err((error, stream))) => {
                 let why = refusal::reason(&error);

@@ -24,6 +24,7 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod tasks;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod watch;
 pub(crate) mod work;
@@ -90,6 +91,9 @@ pub(crate) enum Command {
     /// Check whether a data folder that no broker uses is sound
     #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
+    /// Make tokens for an access file, or check the file
+    #[command(after_help = example(TOKEN))]
+    Token(token::TokenArguments),
     /// Copy a backup into an empty data folder and check it
     #[command(after_help = example(RESTORE))]
     #[command(after_long_help = long_help(RESTORE, restore::EXIT_CODES))]
@@ -119,6 +123,7 @@ const DRAIN: &str = "celeriac drain --timeout 5m\n  celeriac drain --off";
 const LOG: &str = "celeriac log info,celeriac_broker=debug";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
+const TOKEN: &str = "celeriac token new --name web --role producer --queue 'songs*'\n  celeriac token check access.toml";
 const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 

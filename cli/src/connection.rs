@@ -243,7 +243,9 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::TaskFailed { .. } => Exit::Failed,
         Error::TaskRevoked { .. } => Exit::Revoked,
         Error::Url(_) | Error::Encode(_) => Exit::Usage,
-        Error::Handshake { code: ErrorCode::Unauthenticated, .. } => Exit::Token,
+        Error::Handshake { code: ErrorCode::Unauthenticated | ErrorCode::Forbidden, .. } => {
+            Exit::Token
+        }
         // Another program answers at the address.
         Error::Handshake { code: ErrorCode::Unspecified, .. } => Exit::Unreachable,
         Error::Handshake { retryable: true, .. } => Exit::Later,
@@ -261,6 +263,7 @@ pub(crate) fn refused(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::NotFound => Exit::NotFound,
         ErrorCode::NotFinished => Exit::Unfinished,
+        ErrorCode::Forbidden => Exit::Token,
         ErrorCode::TaskExists => Exit::Exists,
         ErrorCode::InvalidArgument | ErrorCode::PayloadTooLarge => Exit::Usage,
         ErrorCode::DeadlineExceeded => Exit::Unreachable,

@@ -18,7 +18,8 @@ Exit codes:
   6  the task was REVOKED
   7  the task has not ended, or not within the given time; or tasks of the
      queue, or of a drained broker, are running
-  8  the broker does not accept the token, or needs one
+  8  the broker does not accept the token, or needs one, or the token does
+     not allow the request
   9  the broker refused for now, as for a full queue: the same command may
      succeed later
  22  the process gets no more memory
@@ -43,7 +44,7 @@ pub(crate) enum Exit {
     Revoked,
     /// The task has not ended, or not within the given time.
     Unfinished,
-    /// The token is missing or wrong.
+    /// The token is missing or wrong, or does not allow the request.
     Token,
     /// The broker refused, and may not refuse later.
     Later,

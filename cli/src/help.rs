@@ -30,6 +30,12 @@ pub(crate) fn complete(root: Command) -> Command {
 }
 
 fn complete_command(command: Command, shared: &[Arg]) -> Command {
+    // Neither the commands about tokens nor their group ask a broker.
+    if command.get_name() == "token" {
+        let ids = ["url", "timeout", "token_file"];
+        let command = command.mut_subcommands(|command| hide(command, shared, &ids));
+        return hide(command, shared, &ids);
+    }
     let command = command.mut_subcommands(|command| complete_command(command, shared));
     match command.get_name() {
         // The token's file is a setting of the broker.

@@ -16,7 +16,7 @@ use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
     backup, cancel, check, completions, dead, drain, forget, info, log, queues, restore, result,
-    serve, show, status, submit, tasks, top, watch, work, workers,
+    serve, show, status, submit, tasks, token as token_command, top, watch, work, workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -149,6 +149,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Log(log) => block_on(log::run(log, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
+        Command::Token(token) => token_command::run(token, output),
         Command::Restore(restore) => restore::run(&restore, output),
         Command::Completions(completions) => {
             completions::run(&completions, command_line(), shared, output)

@@ -112,6 +112,12 @@ pub(crate) fn whole_ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time in UTC to the second, as files have it: `2026-11-22T10:57:17Z`.
+pub(crate) fn iso(at_ms: i64) -> String {
+    let after = EPOCH.checked_add(SignedDuration::from_secs(at_ms.div_euclid(1_000)));
+    after.unwrap_or(DateTime::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// A time for people, in the time zone of this machine: `2026-11-22 10:57:17.250`.
 pub(crate) fn absolute(at_ms: i64) -> String {
     match Timestamp::from_millisecond(at_ms) {

@@ -1,11 +1,13 @@
 //! Cancel: a waiting task is revoked at once; the worker of a running task gets a signal.
 
+use std::sync::Arc;
+
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_record::{Cancel, Lease, Slot, State};
 
 use crate::Machine;
-use crate::command::{Answer, CancelMode, CancelOutcome, CancelTarget, Now, SignalKind};
+use crate::command::{Answer, CancelMode, CancelOutcome, CancelTarget, Now, Scope, SignalKind};
 use crate::signals::Signals;
 use crate::slice::{CHANGE, Look, RULES};
 use crate::step::{Asker, Step};
@@ -47,6 +49,7 @@ pub(crate) struct CancelMany {
     /// The slot of the task with that id, valid during one slice.
     pub root: Option<Slot>,
     tag: Option<Box<str>>,
+    scope: Option<Arc<Scope>>,
     how: Cancelling,
     /// The outcomes of the first tasks.
     pub outcomes: Vec<(TaskId, CancelOutcome)>,
@@ -71,7 +74,7 @@ impl Machine {
             CancelTarget::Ids(ids) => {
                 let mut outcomes = Vec::with_capacity(ids.len());
                 for id in ids {
-                    let outcome = match self.tasks.find(&id) {
+                    let outcome = match self.find_seen(step.scope.as_deref(), &id) {
                         Some(slot) => self.cancel_task(step, slot, &mut how),
                         None => CancelOutcome::NotFound,
                     };
@@ -83,7 +86,8 @@ impl Machine {
             CancelTarget::Root(root) => (Some(root), None),
             CancelTarget::Tag(tag) => (None, Some(tag)),
         };
-        let many = CancelMany { root_id, root: None, tag, how, outcomes: Vec::new() };
+        let scope = step.scope.clone();
+        let many = CancelMany { root_id, root: None, tag, scope, how, outcomes: Vec::new() };
         self.begin_scan(step, asker, many);
     }
 
@@ -105,7 +109,7 @@ impl Machine {
                 (Some(root), _) => plan.root_id == *root,
                 (None, tag) => tag.as_ref().is_some_and(|tag| plan.tags.contains(tag)),
             });
-        if !is_meant {
+        if !is_meant || !self.sees(cancel.scope.as_deref(), slot) {
             return Look::Cost(plan.map_or(1, |plan| RULES + plan.tags.len() as u32));
         }
         let id = (cancel.outcomes.len() < BATCH_ITEMS_MAX).then(|| self.tasks.id(task));

@@ -4,7 +4,8 @@
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `chord`
 //! those about chords, `effect` the effects and messages of the machine, `outcome` the outcomes
-//! that clients put, `outline` the parts of messages about tasks, queues and workers.
+//! that clients put, `outline` the parts of messages about tasks, queues and workers, `scope` what
+//! a client may see.
 
 mod ask;
 mod chord;
@@ -12,6 +13,7 @@ mod effect;
 mod mail;
 mod outcome;
 mod outline;
+mod scope;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub use self::outline::{
     BrokerOutline, DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline,
     WorkerStatus,
 };
+pub use self::scope::{Patterns, Scope};
 
 /// Milliseconds on a clock that never jumps. The zero of the clock is arbitrary.
 pub type Monotonic = u64;
@@ -67,6 +70,9 @@ pub enum Command {
     /// The connection is lost, or the broker closes it and sends the client the reason. A worker
     /// may resume its session later.
     Disconnect { connection: ConnectionKey, reason: Option<Refusal> },
+    /// The access of this client has ended: the broker tells it so and closes the connection. A
+    /// worker may resume its session later.
+    Expel { connection: ConnectionKey, reason: Refusal },
     /// A connected client sent a request.
     Request { connection: ConnectionKey, request: RequestId, ask: Ask },
     /// The client sent a part of a frame, or a frame that waits behind the frames of other clients.
@@ -93,6 +99,8 @@ pub struct Connect {
     pub resume: Option<SessionId>,
     pub instance: Arc<str>,
     pub worker: Option<WorkerInfo>,
+    /// What the client may see. Absent: everything.
+    pub scope: Option<Arc<Scope>>,
 }
 
 /// The queues and names that a worker serves, and where the worker runs.

@@ -18,14 +18,15 @@ impl Machine {
         slot: Slot,
         submission: Submission,
     ) -> SubmitOutcome {
+        if !self.sees(step.scope.as_deref(), slot) {
+            return refused(exists());
+        }
         if let Some(slot) = self.carrier_of(slot, &submission.spec.submit_key) {
             return self.joined(slot);
         }
         let is_over = self.tasks.task(slot).state.is_terminal();
         match submission.on_conflict {
-            OnConflict::Reject => {
-                refused(Refusal::new(Code::TaskExists, "a task of this id exists"))
-            }
+            OnConflict::Reject => refused(exists()),
             OnConflict::RunAgainIfFinished if !is_over => self.joined(slot),
             OnConflict::RunAgainAfter if !is_over => self.follow(step, slot, submission),
             OnConflict::Beside if !is_over => self.create_beside(step, submission),
@@ -57,12 +58,17 @@ impl Machine {
 
     /// The outcome of a submit that runs beside another task already. The other task may be gone
     /// since then.
-    pub(crate) fn known_beside(&self, submission: &Submission) -> Option<SubmitOutcome> {
+    pub(crate) fn known_beside(
+        &self,
+        step: &Step<'_>,
+        submission: &Submission,
+    ) -> Option<SubmitOutcome> {
         if submission.on_conflict != OnConflict::Beside {
             return None;
         }
         let id = id_beside(submission).ok()?;
-        let slot = self.carrier_of(self.tasks.find(&id)?, &submission.spec.submit_key)?;
+        let found = self.find_seen(step.scope.as_deref(), &id)?;
+        let slot = self.carrier_of(found, &submission.spec.submit_key)?;
         let task = self.tasks.task(slot);
         let (generation, state) = (self.tasks.generation(task), task.state);
         Some(SubmitOutcome::JoinedBeside { id, generation, state })
@@ -151,6 +157,11 @@ fn id_beside(submission: &Submission) -> Result<TaskId, Refusal> {
         let message = "the id is too long for a task beside it";
         Refusal::new(Code::InvalidArgument, message)
     })
+}
+
+/// The refusal of a submit whose id has a task. A client that may not see the task learns no more.
+pub(crate) fn exists() -> Refusal {
+    Refusal::new(Code::TaskExists, "a task of this id exists")
 }
 
 fn refused(refusal: Refusal) -> SubmitOutcome {

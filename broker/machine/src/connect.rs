@@ -28,7 +28,7 @@ enum EndOfSession {
 
 impl Machine {
     pub(crate) fn connect(&mut self, step: &mut Step<'_>, connect: Connect) {
-        let Connect { connection, request, session_id, resume, instance, worker } = connect;
+        let Connect { connection, request, session_id, resume, instance, worker, scope } = connect;
         let asker = Asker { connection, request };
         let served = worker.iter().flat_map(|worker| worker.queues.iter().map(|(name, _)| name));
         if let Err(refusal) = self.queues.room_for(served) {
@@ -39,6 +39,11 @@ impl Machine {
         // ends with its connection.
         let found =
             resume.filter(|_| worker.is_some()).and_then(|id| self.sessions.find_of_worker(&id));
+        // A client gets no tasks of others, also not those that a session with other rights holds.
+        let found = found.filter(|key| {
+            let leases = &self.sessions.consumer(*key).leases;
+            leases.iter().all(|slot| self.sees_task(scope.as_deref(), self.tasks.task(*slot)))
+        });
         let key = match found {
             Some(key) => key,
             None => self.sessions.create(session_id, instance.clone(), step.now),
@@ -46,7 +51,7 @@ impl Machine {
         self.drop_connection(step, key, Some("another connection took the session over"));
         self.sessions.connect(key, connection);
         let session = self.sessions.session_mut(key);
-        session.instance = instance;
+        (session.instance, session.scope) = (instance, scope);
         session.consumer.credit = 0;
         session.connected_at = step.now.wall;
         self.unsubscribe(key);
@@ -144,6 +149,17 @@ impl Machine {
         if consumer.worker.is_none() && consumer.leases.is_empty() {
             self.remove_session(step, key);
         }
+    }
+
+    /// The access of the client has ended. The session of a worker waits for another connection.
+    pub(crate) fn expel(
+        &mut self,
+        step: &mut Step<'_>,
+        connection: ConnectionKey,
+        reason: Refusal,
+    ) {
+        step.tell(connection, Push::Closing(reason));
+        self.disconnect(step, connection, None);
     }
 
     /// The client closes its session on purpose: the broker takes its leases back at once.
@@ -292,8 +308,10 @@ impl Machine {
         instances: &[Box<str>],
         order: Order,
     ) -> u64 {
+        let scope = step.scope.clone();
         let is_meant = |session: &Session| {
             session.is_of_worker()
+                && scope.as_ref().is_none_or(|scope| session.consumer.serves_only(&scope.queues))
                 && (instances.is_empty()
                     || instances.iter().any(|instance| **instance == *session.instance))
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use celeriac_record::Slot;
 
-use crate::command::WorkerInfo;
+use crate::command::{Patterns, WorkerInfo};
 use crate::keys::{NameKey, QueueKey};
 
 #[derive(Debug, Default)]
@@ -58,6 +58,20 @@ impl Consumer {
         self.worker
             .as_ref()
             .is_some_and(|worker| worker.info.any_name || worker.names.contains(&name))
+    }
+
+    /// Whether the worker is connected and serves none but these queues.
+    pub fn serves_only(&self, queues: &Patterns) -> bool {
+        self.worker
+            .as_ref()
+            .is_some_and(|worker| worker.info.queues.iter().all(|(name, _)| queues.allow(name)))
+    }
+
+    /// Whether the worker is connected and serves one of these queues.
+    pub fn serves_any(&self, queues: &Patterns) -> bool {
+        self.worker
+            .as_ref()
+            .is_some_and(|worker| worker.info.queues.iter().any(|(name, _)| queues.allow(name)))
     }
 
     /// The number of handlers that the connected worker runs at once; 0 while no worker is

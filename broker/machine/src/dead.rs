@@ -48,13 +48,16 @@ impl Machine {
         let ids = match which {
             Dead::Ids(ids) => ids,
             Dead::Matching(filter) => {
+                let filter = Filter { scope: step.scope.clone(), ..filter };
                 let (queue, place, count) = (None, None, 0);
                 let until = step.clocks.steady;
                 let many = DeadMany { filter, queue, fate, until, place, count };
                 return self.begin_scan(step, asker, many);
             }
         };
-        let mut slots: Vec<Slot> = ids.iter().filter_map(|id| self.tasks.find(id)).collect();
+        let scope = step.scope.as_deref();
+        let found = ids.iter().filter_map(|id| self.find_seen(scope, id));
+        let mut slots: Vec<Slot> = found.collect();
         slots.sort_unstable();
         slots.dedup();
         slots.retain(|slot| self.is_dead_for(self.tasks.task(*slot), fate));

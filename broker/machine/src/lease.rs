@@ -110,6 +110,10 @@ impl Machine {
         let slot = self.tasks.find_leased(&report.id, report.lease);
         let slot = slot.ok_or(Err((Code::NotFound, None)))?;
         let task = self.tasks.task(slot);
+        let is_holder = self.tasks.run(task).and_then(|run| run.holder) == Some(session);
+        if !is_holder && !self.sees(self.scope_of(session), slot) {
+            return Err(Err((Code::NotFound, None)));
+        }
         let stale = Err((Code::StaleLease, Some(task.state)));
         if task.lease() != report.lease || report.lease == 0 {
             return Err(stale);
@@ -120,7 +124,7 @@ impl Machine {
         if !task.is_leased() {
             return Err(counted_before(task, &report.kind));
         }
-        if self.tasks.run(task).and_then(|run| run.holder) != Some(session) {
+        if !is_holder {
             return Err(stale);
         }
         Ok(slot)

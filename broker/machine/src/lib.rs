@@ -59,6 +59,7 @@ mod restore;
 mod retry;
 mod routes;
 mod scan;
+mod seen;
 mod session;
 mod signals;
 mod slice;
@@ -203,6 +204,7 @@ impl Machine {
         match command {
             Command::Connect(connect) => self.connect(step, *connect),
             Command::Disconnect { connection, reason } => self.disconnect(step, connection, reason),
+            Command::Expel { connection, reason } => self.expel(step, connection, reason),
             Command::Request { connection, request, ask } => {
                 self.request(step, Asker { connection, request }, ask);
             }

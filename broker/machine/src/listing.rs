@@ -145,6 +145,7 @@ impl Machine {
     /// ones.
     pub(crate) fn list_tasks(&mut self, step: &mut Step<'_>, asker: Asker, asked: PageAsked) {
         let PageAsked { filter, limit, newest_first, just_ended, after, with_tracebacks } = asked;
+        let filter = Filter { scope: step.scope.clone(), ..filter };
         let (mut from, mut below, mut place) = (0, u64::MAX, None);
         match after {
             Some(Cursor::Slot(slot)) => from = slot.saturating_add(1),
@@ -227,6 +228,11 @@ impl Machine {
             (Some(_), Some(_)) => listing.looked,
             (Some(_), None) => u64::from(next),
         };
+        // The looks count tasks that the client may not see.
+        let (looked, total) = match step.scope {
+            Some(_) => (0, 0),
+            None => (looked, total),
+        };
         let found = listing.take_keys();
         let matches = |(key, _): &&(TaskKey, Cursor)| {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
@@ -277,6 +283,7 @@ impl Machine {
             && filter.submitted_after.is_none_or(|at| task.submitted_at() > at)
             && (filter.id_prefix.is_empty()
                 || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
+            && self.sees_task(filter.scope.as_deref(), task)
     }
 }
 

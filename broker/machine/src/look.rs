@@ -1,12 +1,12 @@
 //! Requests that read: tasks by id and by filter, queues, workers, the broker itself. They change
 //! no task, queue or session.
 
-use celeriac_proto::{QueueName, TaskId};
+use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Slot, State};
 
 use crate::Machine;
 use crate::command::{
-    BrokerOutline, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor, WorkerKey,
+    BrokerOutline, Outline, Outlines, QueueOutline, Scope, TaskOutline, WaitingFor, WorkerKey,
     WorkerOutline, WorkerStatus,
 };
 use crate::keys::{QueueKey, SessionKey};
@@ -30,16 +30,19 @@ impl Machine {
         ids: &[TaskId],
         with_result: bool,
     ) -> Vec<TaskOutline> {
-        ids.iter().map(|id| self.outline_of_id(step, id, with_result)).collect()
+        let scope = step.scope.as_deref();
+        ids.iter().map(|id| self.outline_of_id(step, scope, id, with_result)).collect()
     }
 
+    /// The task of an id, as a client with this scope sees it.
     pub(crate) fn outline_of_id(
         &self,
         step: &Step<'_>,
+        scope: Option<&Scope>,
         id: &TaskId,
         with_result: bool,
     ) -> TaskOutline {
-        let task = self.tasks.find(id).map(|slot| self.outline(step, slot));
+        let task = self.find_seen(scope, id).map(|slot| self.outline(step, slot));
         TaskOutline {
             id: id.clone(),
             task,
@@ -104,8 +107,11 @@ impl Machine {
     ) {
         names.sort_unstable();
         names.dedup();
+        let scope = step.scope.clone();
         let is_later = |key: &QueueKey| {
-            after.as_ref().is_none_or(|after| self.queues.queue(*key).record.name > *after)
+            let name = &self.queues.queue(*key).record.name;
+            after.as_ref().is_none_or(|after| name > after)
+                && scope.as_ref().is_none_or(|scope| scope.queues.allow(name))
         };
         let mut keys: Vec<QueueKey> = if names.is_empty() {
             self.queues.listed().filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
@@ -158,6 +164,10 @@ impl Machine {
         let from = after.map_or(0, |key| key.saturating_add(1));
         let sessions =
             self.sessions.all.range(from..).filter(|(_, session)| session.is_of_worker());
+        let scope = step.scope.clone();
+        let sessions = sessions.filter(|(_, session)| {
+            scope.as_ref().is_none_or(|scope| session.consumer.serves_any(&scope.queues))
+        });
         let workers = sessions
             .map(|(key, session)| self.worker_outline(step, *key, session, with_tracebacks));
         let mut workers: Vec<WorkerOutline> = workers.take(WORKERS_PER_PAGE + 1).collect();
@@ -214,14 +224,22 @@ impl Machine {
         // The records do not have the worker's own description, so it is missing after a restart
         // until the worker connects.
         let info = consumer.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
-        let shown = consumer.leases.iter().take(RUNNING_SHOWN);
+        let scope = step.scope.as_deref();
+        let seen = |slot: &&Slot| self.sees_task(scope, self.tasks.task(**slot));
+        let allows = |name: &QueueName| scope.is_none_or(|scope| scope.queues.allow(name));
+        let allows_name = |name: &TaskName| scope.is_none_or(|scope| scope.names.allow(name));
+        let leases = match scope {
+            None => consumer.leases.len(),
+            Some(_) => consumer.leases.iter().filter(seen).count(),
+        };
+        let shown = consumer.leases.iter().filter(seen).take(RUNNING_SHOWN);
         let status = WorkerStatus {
             key,
             instance: session.instance.clone(),
             hostname: info.hostname,
             pid: info.pid,
-            queues: info.queues.into_iter().map(|(name, _)| name).collect(),
-            task_names: info.task_names,
+            queues: info.queues.into_iter().map(|(name, _)| name).filter(allows).collect(),
+            task_names: info.task_names.into_iter().filter(allows_name).collect(),
             concurrency: consumer.concurrency,
             credit: consumer.credit,
             memory_bytes: session.memory_bytes,
@@ -233,7 +251,7 @@ impl Machine {
         WorkerOutline {
             status,
             running: shown.map(|slot| self.outline_of_slot(step, *slot, with_tracebacks)).collect(),
-            running_left_out: consumer.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
+            running_left_out: leases.saturating_sub(RUNNING_SHOWN) as u32,
         }
     }
 }

@@ -250,9 +250,11 @@ impl Machine {
         let Publish { message, mandatory } = publish;
         let destinations = self.route(message.exchange.as_ref(), &message.routing_key)?;
         if let Some(queue) = destinations.queues.first() {
+            let seen = step.scope.as_ref().is_none_or(|scope| scope.queues.allow(queue));
+            let queue = if seen { format!("the queue of tasks `{queue}`") } else { "tasks".into() };
             return Err(Refusal::new(
                 Code::InvalidArgument,
-                format!("the message leads to the queue of tasks `{queue}`: submit a task instead"),
+                format!("the message leads to {queue}: submit a task instead"),
             ));
         }
         if mandatory && destinations.mailboxes.is_empty() {

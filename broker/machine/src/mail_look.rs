@@ -3,7 +3,7 @@
 use celeriac_proto::MailboxName;
 
 use crate::Machine;
-use crate::command::{BindingOutline, DestinationName, MailboxOutline, Outlines};
+use crate::command::{BindingOutline, DestinationName, MailboxOutline, Outlines, Scope};
 use crate::exchange::{Destination, Exchange};
 use crate::keys::MailboxKey;
 use crate::step::{Asker, Step};
@@ -19,7 +19,12 @@ impl Machine {
         asker: Asker,
         after: Option<&MailboxName>,
     ) {
-        let mut keys: Vec<MailboxKey> = self.mailboxes.listed(after).take(PAGE + 1).collect();
+        let allows = |key: &MailboxKey| {
+            let name = &self.mailboxes.mailbox(*key).name;
+            step.scope.as_ref().is_none_or(|scope| scope.queues.allow(name))
+        };
+        let listed = self.mailboxes.listed(after).filter(allows);
+        let mut keys: Vec<MailboxKey> = listed.take(PAGE + 1).collect();
         let is_last = keys.len() <= PAGE;
         keys.truncate(PAGE);
         let now = step.now.mono;
@@ -50,9 +55,13 @@ impl Machine {
         after: Option<&BindingOutline>,
     ) {
         let mut bindings = Vec::new();
+        let scope = step.scope.as_deref();
         for exchange in self.exchanges.listed(after.map(|after| &after.exchange)) {
+            if scope.is_some_and(|scope| !scope.queues.allow(&exchange.record.name)) {
+                continue;
+            }
             let after = after.filter(|after| after.exchange == exchange.record.name);
-            self.add_bindings(exchange, after, &mut bindings);
+            self.add_bindings(scope, exchange, after, &mut bindings);
             if bindings.len() > PAGE {
                 break;
             }
@@ -65,6 +74,7 @@ impl Machine {
     /// Adds bindings of one exchange, those after `after` alone, until the page is full.
     fn add_bindings(
         &self,
+        scope: Option<&Scope>,
         exchange: &Exchange,
         after: Option<&BindingOutline>,
         page: &mut Vec<BindingOutline>,
@@ -87,8 +97,11 @@ impl Machine {
                 }
                 Destination::Queue(name) => DestinationName::Queue(name.clone()),
             };
-            let mut names: Vec<Option<DestinationName>> =
-                destinations.iter().map(|destination| Some(name(destination))).collect();
+            let allows = |name: &DestinationName| {
+                scope.is_none_or(|scope| scope.queues.allow(name.as_str()))
+            };
+            let named = destinations.iter().map(name).filter(allows);
+            let mut names: Vec<Option<DestinationName>> = named.map(Some).collect();
             names.sort_unstable();
             let is_later =
                 |name: &Option<DestinationName>| after.is_none_or(|after| after.to < *name);

@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::keys::{SessionKey, WaitKey};
 use crate::step::{Asker, Step};
+use crate::task::Task;
 use crate::timers::MonoTimer;
 
 #[derive(Debug, Default)]
@@ -92,7 +93,8 @@ impl Machine {
         ids.sort_unstable();
         ids.dedup();
         let (open, done): (BTreeSet<_>, BTreeSet<_>) = ids.into_iter().partition(|id| {
-            self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until))
+            let found = self.find_seen(step.scope.as_deref(), id);
+            found.is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until))
         });
         if open.is_empty() || (any && !done.is_empty()) {
             let tasks = self.outlines(step, &asked, with_results);
@@ -122,7 +124,8 @@ impl Machine {
 
     fn answer_wait(&mut self, step: &mut Step<'_>, key: WaitKey, satisfied: bool) {
         let Some(wait) = self.remove_wait(key) else { return };
-        let tasks = self.outlines(step, &wait.ids, wait.with_results);
+        let scope = self.sessions.session(wait.session).scope.clone();
+        let tasks = self.outlines(&step.within(scope), &wait.ids, wait.with_results);
         step.show(wait.asker, Outlines::Waited { satisfied, tasks });
     }
 
@@ -228,19 +231,16 @@ impl Machine {
         !self.observers.by_id.is_empty() && self.observers.by_id.contains_key(id)
     }
 
-    /// Informs the clients that wait for a task or watch it that its state changed.
+    /// Informs the clients that wait for a task or watch it, and may see it, of its new state.
     pub(crate) fn notify(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         if !self.tasks.is_watched(task) {
             return;
         }
         let (id, state) = (self.tasks.id(task), task.state);
-        let observers: Vec<Observer> = self
-            .observers
-            .by_id
-            .get(&id)
-            .map(|observers| observers.iter().copied().collect())
-            .unwrap_or_default();
+        let known = self.observers.by_id.get(&id).into_iter().flatten().copied();
+        let seen = |observer: &Observer| self.sees(self.scope_of(self.observing(*observer)), slot);
+        let observers: Vec<Observer> = known.filter(seen).collect();
         for observer in observers {
             match observer {
                 Observer::Watch(key) => self.push_transition(step, key, &id),
@@ -249,10 +249,21 @@ impl Machine {
         }
     }
 
-    /// Informs the clients that watch an id that the id no longer has a task.
-    pub(crate) fn notify_forgotten(&mut self, step: &mut Step<'_>, id: &TaskId) {
+    /// The session that waits or watches.
+    fn observing(&self, observer: Observer) -> SessionKey {
+        match observer {
+            Observer::Wait(key) => self.observers.waits[&key].session,
+            Observer::Watch(key) => self.observers.watches[&key].session,
+        }
+    }
+
+    /// Informs the clients that watch an id, and could see its task, that the id has none any more.
+    pub(crate) fn notify_forgotten(&mut self, step: &mut Step<'_>, id: &TaskId, forgotten: &Task) {
         let Some(observers) = self.observers.by_id.get(id) else { return };
-        let observers: Vec<Observer> = observers.iter().copied().collect();
+        let seen = |observer: &Observer| {
+            self.sees_task(self.scope_of(self.observing(*observer)), forgotten)
+        };
+        let observers: Vec<Observer> = observers.iter().copied().filter(seen).collect();
         for observer in observers {
             match observer {
                 Observer::Watch(key) => self.push_transition(step, key, id),
@@ -273,8 +284,12 @@ impl Machine {
         let id = self.tasks.id(task);
         for observer in self.observers.by_id.get(&id).into_iter().flatten() {
             if let Observer::Wait(key) = observer {
-                let OpenWait { asker, with_results, .. } = self.observers.waits[key];
-                let outline = self.outline_of_id(step, &id, with_results);
+                let OpenWait { session, asker, with_results, .. } = self.observers.waits[key];
+                let scope = self.scope_of(session);
+                if !self.sees(scope, slot) {
+                    continue;
+                }
+                let outline = self.outline_of_id(step, scope, &id, with_results);
                 step.push(Effect::Keep(asker.connection, asker.request, outline));
             }
         }
@@ -282,7 +297,8 @@ impl Machine {
 
     fn push_transition(&self, step: &mut Step<'_>, key: WatchKey, id: &TaskId) {
         let watch = &self.observers.watches[&key];
-        let task = self.outline_of_id(step, id, watch.with_results);
+        let scope = self.scope_of(watch.session);
+        let task = self.outline_of_id(step, scope, id, watch.with_results);
         step.send(watch.connection, Message::Transition { watch: key, task });
     }
 

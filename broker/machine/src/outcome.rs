@@ -17,6 +17,7 @@ use celeriac_record::{
 use crate::Machine;
 use crate::clocks::Moment;
 use crate::command::{Code, Failure, OutcomeKind, Refusal, StoredOutcome, TaskOutcome};
+use crate::conflicts::exists;
 use crate::step::Step;
 use crate::task::{Run, Task};
 use crate::timers::Kind;
@@ -51,9 +52,14 @@ impl Machine {
         step: &mut Step<'_>,
         outcome: TaskOutcome,
     ) -> StoredOutcome {
-        let present = self.tasks.find(&outcome.id);
+        let found = self.tasks.find(&outcome.id);
+        let present = found.filter(|slot| self.sees(step.scope.as_deref(), *slot));
         let state = present.map(|slot| self.tasks.task(slot).state);
         self.check_outcome(&outcome, state).map_err(|refusal| (refusal, state))?;
+        if found != present {
+            may_put(step).map_err(|refusal| (refusal, None))?;
+            return Err((exists(), None));
+        }
         match present.map(|slot| (slot, self.tasks.task(slot))) {
             None => self.put_task(step, None, outcome).map_err(|refusal| (refusal, None)),
             Some((slot, task)) if task.state.is_terminal() => {
@@ -195,6 +201,7 @@ impl Machine {
         let state = kind.end_state();
         let generation = next.map_or(1, |(_, generation)| generation);
         let ttl_ms = result_ttl_ms.unwrap_or(self.config.result_ttl_ms);
+        may_put(step)?;
         if ttl_ms == 0 {
             if let Some((slot, _)) = next {
                 self.forget(step, slot);
@@ -324,6 +331,21 @@ impl Machine {
             && outcome.lease < task.lease()
             && task.state == State::Leased
             && self.tasks.run(task).is_some_and(|run| !run.redelivered)
+    }
+}
+
+/// Whether the client may make put tasks. They are tasks of a reserved queue, with reserved names.
+fn may_put(step: &Step<'_>) -> Result<(), Refusal> {
+    let names = [OUTCOME_TASK_NAME, PROGRESS_TASK_NAME];
+    match &step.scope {
+        Some(scope) if names.iter().any(|name| !scope.allows(OUTCOMES_QUEUE, name)) => {
+            let message = format!(
+                "the access of this client does not allow the queue `{OUTCOMES_QUEUE}`, in which \
+                 the outcome of an id without a task is kept"
+            );
+            Err(Refusal::new(Code::Forbidden, message))
+        }
+        _ => Ok(()),
     }
 }
 

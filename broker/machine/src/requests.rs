@@ -42,6 +42,7 @@ impl Machine {
             _ => Actor::Client(self.sessions.session(session).instance.clone()),
         };
         let step = &mut step.on_behalf_of(actor);
+        step.scope = self.sessions.session(session).scope.clone();
         match ask {
             Ask::Refuse(refusal) => step.answer(asker, Answer::Refused(refusal)),
             Ask::Goodbye => self.goodbye(step, asker),
@@ -152,7 +153,7 @@ impl Machine {
                     outcomes.push(match report {
                         Ok(report) => self.report(step, session, report),
                         Err(WrongReport(id)) => {
-                            let slot = id.and_then(|id| self.tasks.find(&id));
+                            let slot = id.and_then(|id| self.find_seen(step.scope.as_deref(), &id));
                             let state = slot.map(|slot| self.tasks.task(slot).state);
                             Err((Code::InvalidArgument, state))
                         }

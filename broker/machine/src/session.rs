@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use celeriac_record::{SessionId, SessionRecord, Timestamp};
 
-use crate::command::{ConnectionKey, Monotonic, Now, Order, RequestId, WatchKey};
+use crate::command::{ConnectionKey, Monotonic, Now, Order, RequestId, Scope, WatchKey};
 use crate::consumer::Consumer;
 use crate::keys::{SessionKey, WaitKey};
 
@@ -18,6 +18,8 @@ pub(crate) struct Session {
     /// Absent while the connection is lost.
     pub connection: Option<ConnectionKey>,
     pub instance: Arc<str>,
+    /// What its client may see. Absent: everything.
+    pub scope: Option<Arc<Scope>>,
     /// The record of the session in the store, if there is one.
     pub stored: Option<SessionRecord>,
     /// The last order to the worker.
@@ -113,6 +115,7 @@ impl Sessions {
             id,
             connection: None,
             instance,
+            scope: None,
             stored: None,
             order: Order::Resume,
             seen: now.mono,

@@ -1,11 +1,13 @@
 //! One step of the machine: the time, the actor and the effects of one command or one tick. The
 //! functions of the machine pass the step down as one value.
 
+use std::sync::Arc;
+
 use celeriac_record::{Actor, Record};
 
 use crate::clocks::{Clocks, Moment};
 use crate::command::{
-    Answer, ConnectionKey, Effect, Message, Now, Outlines, Push, RequestId, When,
+    Answer, ConnectionKey, Effect, Message, Now, Outlines, Push, RequestId, Scope, When,
 };
 
 /// The effects of one or more commands, in order.
@@ -22,6 +24,8 @@ pub(crate) struct Step<'a> {
     pub clocks: Clocks,
     /// The actor of the changes of tasks.
     pub actor: Actor,
+    /// What the client whose request this step carries out may see. Absent: everything.
+    pub scope: Option<Arc<Scope>>,
     effects: &'a mut Effects,
 }
 
@@ -35,12 +39,19 @@ pub(crate) struct Asker {
 impl<'a> Step<'a> {
     /// A step of the broker itself.
     pub fn new(now: Now, clocks: Clocks, effects: &'a mut Effects) -> Self {
-        Self { now, clocks, actor: Actor::Broker, effects }
+        Self { now, clocks, actor: Actor::Broker, scope: None, effects }
     }
 
     /// The same step on behalf of `actor`.
     pub fn on_behalf_of(&mut self, actor: Actor) -> Step<'_> {
-        Step { now: self.now, clocks: self.clocks, actor, effects: self.effects }
+        let scope = self.scope.clone();
+        Step { now: self.now, clocks: self.clocks, actor, scope, effects: self.effects }
+    }
+
+    /// The same step within a scope.
+    pub fn within(&mut self, scope: Option<Arc<Scope>>) -> Step<'_> {
+        let actor = self.actor.clone();
+        Step { now: self.now, clocks: self.clocks, actor, scope, effects: self.effects }
     }
 
     /// The clock and time for a producer's time: a time of day follows the wall clock, a span the

@@ -18,7 +18,7 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Machine {
     pub(crate) fn submit(&mut self, step: &mut Step<'_>, submission: Submission) -> SubmitOutcome {
-        if let Some(outcome) = self.known_beside(&submission) {
+        if let Some(outcome) = self.known_beside(step, &submission) {
             return outcome;
         }
         // A task that exists already needs no room: a producer that repeats its submit gets an

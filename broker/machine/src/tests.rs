@@ -28,6 +28,7 @@ mod results;
 mod retries;
 mod routes;
 mod scans;
+mod scopes;
 mod script;
 mod serving;
 mod sessions;

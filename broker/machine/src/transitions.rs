@@ -363,7 +363,7 @@ impl Machine {
 
     /// Removes the task of an id at a client's request, if the task has ended.
     pub(crate) fn forget_ended(&mut self, step: &mut Step<'_>, id: &str) -> Result<(), Code> {
-        let slot = self.tasks.find(id).ok_or(Code::NotFound)?;
+        let slot = self.find_seen(step.scope.as_deref(), id).ok_or(Code::NotFound)?;
         if !self.tasks.task(slot).state.is_terminal() {
             return Err(Code::NotFinished);
         }
@@ -395,10 +395,10 @@ impl Machine {
         self.leave_chord(slot);
         let task = self.tasks.remove(slot);
         assert!(task.state.is_terminal(), "only an ended task is forgotten");
-        self.uncount(slot, &task);
         if let Some(id) = watched {
-            self.notify_forgotten(step, &id);
+            self.notify_forgotten(step, &id, &task);
         }
+        self.uncount(slot, &task);
     }
 
     /// Removes an ended task from the counters of its queue and from the uses of its name.

@@ -42,6 +42,10 @@ pub(super) fn decide(counts: &Config, new: &Config) -> Decided {
         tls_key,
         tls_client,
         tls_client_ca,
+        access_file,
+        backup_folder,
+        audit_file,
+        audit,
         heartbeat_ms,
         lease_ms,
         frame_bytes_max,
@@ -72,6 +76,12 @@ pub(super) fn decide(counts: &Config, new: &Config) -> Decided {
         it.keep("tls_key", &counts.tls_key, tls_key);
         it.keep("tls_client_ca", &counts.tls_client_ca, tls_client_ca);
     }
+    // The content of the access file is read again in any case. Another file, or none, would be
+    // another way to let clients in.
+    it.keep("access_file", &counts.access_file, access_file);
+    it.keep("backup_folder", &counts.backup_folder, backup_folder);
+    it.keep("audit_file", &counts.audit_file, audit_file);
+    it.keep("audit", &counts.audit, audit);
     // Every connection was told these in its Welcome, and the machine's timers run by them.
     it.keep("heartbeat_ms", &counts.heartbeat_ms, heartbeat_ms);
     it.keep("lease_ms", &counts.lease_ms, lease_ms);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::commit::{self, CommitConfig};
-use crate::config::TlsClient;
+use crate::config::{AuditWhat, TlsClient};
 use crate::descriptors::Places;
 use crate::server::{Broker, Running};
 use crate::session::Decoding;
@@ -21,6 +21,10 @@ fn after() -> Config {
         tls_key: Some("b".into()),
         tls_client: TlsClient::Required,
         tls_client_ca: Some("b".into()),
+        access_file: Some("b".into()),
+        backup_folder: Some("b".into()),
+        audit_file: Some("b".into()),
+        audit: AuditWhat::All,
         heartbeat_ms: 1,
         lease_ms: 1,
         frame_bytes_max: 1,
@@ -40,7 +44,10 @@ fn before() -> Config {
         token: Some("a".to_owned()),
         tls_certificate: file.clone(),
         tls_key: file.clone(),
-        tls_client_ca: file,
+        tls_client_ca: file.clone(),
+        access_file: file.clone(),
+        backup_folder: file.clone(),
+        audit_file: file,
         ..Config::default()
     }
 }

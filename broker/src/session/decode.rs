@@ -35,12 +35,17 @@ const GRACE_MS_DEFAULT: u64 = 10_000;
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     payload_bytes_max: usize,
+    /// Whether a client names a backup, and not the folder of it.
+    names_backups: bool,
 }
 
 impl Bounds {
     /// The bounds that a configuration sets.
     pub fn of(config: &Config) -> Self {
-        Self { payload_bytes_max: config.payload_bytes_max }
+        Self {
+            payload_bytes_max: config.payload_bytes_max,
+            names_backups: config.access_file.is_some(),
+        }
     }
 }
 
@@ -70,6 +75,7 @@ pub fn hello(
         resume,
         instance: short("instance id", hello.instance_id)?.into(),
         worker: hello.worker.map(worker_info).transpose()?,
+        scope: None,
     })
 }
 
@@ -174,7 +180,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         ListTasks(list) => Ask::Operate(operate::list_tasks(list)?),
         ListWorkers(list) => Ask::Operate(operate::list_workers(list)?),
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
-        Backup(backup) => Ask::Operate(operate::backup(backup)?),
+        Backup(backup) => Ask::Operate(operate::backup(backup, bounds)?),
         Info(_) => Ask::Operate(Operate::Info),
         Drain(drain) => Ask::Operate(Operate::Drain(drain.draining)),
         LogFilter(filter) => Ask::Operate(operate::log_filter(filter)?),

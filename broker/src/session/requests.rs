@@ -3,7 +3,7 @@
 //! connection. So no session ends because another client's frame was large.
 
 use bytes::Bytes;
-use celeriac_machine::command::{Ask, Command, ConnectionKey, Refusal};
+use celeriac_machine::command::{Ask, Command, ConnectionKey, Mail, Refusal};
 use celeriac_proto::FrameError;
 use celeriac_proto::measure::{Measure, measure};
 use celeriac_proto::wire::ClientFrame;
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::in_flight::InFlight;
 use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, panics, too_slow};
+use crate::access::Visitor;
 use crate::driver::{Held, Input};
 use crate::log_filter;
 use crate::room::Place;
@@ -80,16 +81,36 @@ pub(super) struct EndOfRequests {
     pub(super) reason: &'static str,
     /// What the client is told, if anything.
     pub(super) refusal: Option<Refusal>,
+    /// Whether the client has done nothing wrong, and the broker closes the connection all the
+    /// same.
+    is_expelled: bool,
 }
 
 impl EndOfRequests {
     pub(super) fn without_a_word(reason: &'static str) -> Self {
-        Self { reason, refusal: None }
+        Self { reason, refusal: None, is_expelled: false }
     }
 
     /// The session has panicked.
     pub(super) fn fault() -> Self {
-        Self { reason: "a fault of the broker", refusal: Some(panics::refusal()) }
+        Self::refused("a fault of the broker", panics::refusal())
+    }
+
+    fn refused(reason: &'static str, refusal: Refusal) -> Self {
+        Self { reason, refusal: Some(refusal), is_expelled: false }
+    }
+
+    /// The access of the client has ended.
+    pub(super) fn expelled(refusal: Refusal) -> Self {
+        Self { reason: "its access ended", refusal: Some(refusal), is_expelled: true }
+    }
+
+    /// What the machine is told.
+    pub(super) fn command(self, connection: ConnectionKey) -> Command {
+        match self.refusal {
+            Some(reason) if self.is_expelled => Command::Expel { connection, reason },
+            reason => Command::Disconnect { connection, reason },
+        }
     }
 }
 
@@ -98,6 +119,7 @@ pub(super) async fn run(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
     shared: &Shared,
+    visitor: Option<&Visitor>,
     in_flight: &InFlight,
 ) -> EndOfRequests {
     let bounds = Bounds::of(&shared.config);
@@ -110,7 +132,7 @@ pub(super) async fn run(
             }
             Err(EndOfFrames::Broken(error)) => return broken(&error),
             Err(EndOfFrames::TooSlow) => {
-                return EndOfRequests { reason: "it sends too slowly", refusal: Some(too_slow()) };
+                return EndOfRequests::refused("it sends too slowly", too_slow());
             }
         };
         // A client that does not read its answers delays only its own requests, so this wait sends
@@ -120,14 +142,17 @@ pub(super) async fn run(
             Ok(Some((measure, weight))) => {
                 weighed += weight;
                 let decoded = decoded(measure, arrived.frame, connection, &bounds);
-                match decoded {
+                match decoded.map(|command| judged(command, visitor)) {
                     Ok(command) => {
                         small(reader, command, arrived.place, weight, shared, in_flight).await
                     }
                     Err(error) => Err(broken(&error)),
                 }
             }
-            Ok(None) => large(reader, arrived, connection, shared, in_flight, bounds).await,
+            Ok(None) => {
+                let asking = Asking { connection, visitor, bounds };
+                large(reader, arrived, asking, shared, in_flight).await
+            }
             Err(error) => Err(broken(&error)),
         };
         if let Err(ended) = handed_over {
@@ -143,9 +168,7 @@ pub(super) async fn run(
 fn broken(error: &FrameError) -> EndOfRequests {
     match error {
         FrameError::Io(_) => EndOfRequests::without_a_word("the connection is lost"),
-        error => {
-            EndOfRequests { reason: "it sent broken frames", refusal: Some(framing_refusal(error)) }
-        }
+        error => EndOfRequests::refused("it sent broken frames", framing_refusal(error)),
     }
 }
 
@@ -165,21 +188,28 @@ async fn small(
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 
+/// Who asks, and within which bounds.
+struct Asking<'a> {
+    connection: ConnectionKey,
+    visitor: Option<&'a Visitor>,
+    bounds: Bounds,
+}
+
 /// Hands over a large request. The session reads the next frame only after the driver has taken
 /// this one, so that requests are carried out in their order.
 async fn large(
     reader: &mut Reader<impl Incoming>,
     arrived: Arrived,
-    connection: ConnectionKey,
+    asking: Asking<'_>,
     shared: &Shared,
     in_flight: &InFlight,
-    bounds: Bounds,
 ) -> Result<(), EndOfRequests> {
     let Arrived { frame, place } = arrived;
+    let Asking { connection, visitor, bounds } = asking;
     let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
     let decode = move || decoded(measure::<ClientFrame>(&frame)?, frame, connection, &bounds);
     let decoded = reader.pulse.during(shared.decoding.run(decode)).await;
-    let mut command = decoded.map_err(|error| broken(&error))?;
+    let mut command = judged(decoded.map_err(|error| broken(&error))?, visitor);
     log_filter::carry_out(&mut command, shared.log.as_ref());
     let (taken, when_taken) = oneshot::channel();
     let held = Held { frame: place, room, taken: Some(taken) };
@@ -197,6 +227,21 @@ async fn hand_over(
 ) -> Result<(), EndOfRequests> {
     let sent = reader.pulse.during(shared.inputs.send(input)).await;
     sent.map_err(|_| EndOfRequests::without_a_word("the broker has stopped"))
+}
+
+/// The command as the access of the client allows it.
+fn judged(command: Command, visitor: Option<&Visitor>) -> Command {
+    match (visitor, command) {
+        (Some(visitor), Command::Request { connection, request, ask }) => {
+            let ask = match visitor.judge(ask) {
+                // Nobody waits for an answer: the request becomes one that does nothing.
+                Ask::Refuse(_) if request == 0 => Ask::Mail(Mail::Ack(Vec::new())),
+                ask => ask,
+            };
+            Command::Request { connection, request, ask }
+        }
+        (_, command) => command,
+    }
 }
 
 fn decoded(

@@ -9,6 +9,9 @@ use x509_parser::prelude::FromDer;
 /// The most names of one certificate that are shown.
 const NAMES_MAX: usize = 10;
 
+/// The most names of one certificate that are looked up.
+const IDENTITIES_MAX: usize = 100;
+
 /// The names in a client's certificate that was verified: those of its subject alternative names,
 /// or its subject.
 pub(super) fn of_client(certificate: &CertificateDer<'_>) -> String {
@@ -17,6 +20,25 @@ pub(super) fn of_client(certificate: &CertificateDer<'_>) -> String {
         names if names.is_empty() => parsed.subject().to_string(),
         names => names.join(", "),
     }
+}
+
+/// The names in a client's certificate as an access file writes them, the fingerprint first.
+pub(super) fn identities(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut identities = vec![format!("sha256:{digits}")];
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return identities };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return identities };
+    for general in extension.value.general_names.iter().take(IDENTITIES_MAX) {
+        identities.extend(match general {
+            GeneralName::DNSName(host) => Some(format!("dns:{}", host.to_ascii_lowercase())),
+            GeneralName::URI(uri) => Some(format!("uri:{uri}")),
+            GeneralName::RFC822Name(address) => Some(format!("email:{address}")),
+            GeneralName::IPAddress(_) => name(general).map(|address| format!("ip:{address}")),
+            _ => None,
+        });
+    }
+    identities
 }
 
 /// The subject alternative names: hosts, addresses and URIs.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
-use celeriac_broker::{Broker, Certificates, LogFilter as LogControl, RunError};
+use celeriac_broker::{Access, Broker, Certificates, LogFilter as LogControl, RunError};
 use clap::{ArgMatches, Args};
 use rustix::process::{Resource, getrlimit};
 use sd_notify::NotifyState;
@@ -107,7 +107,8 @@ fn check_and_serve(
     if is_check_only {
         // A broker that starts logs these itself.
         let of_tls = Certificates::check(&config.broker).unwrap_or_default();
-        for warning in warnings.iter().chain(&of_tls) {
+        let of_access = Access::check(&config.broker).unwrap_or_default();
+        for warning in warnings.iter().chain(&of_tls).chain(&of_access) {
             print_to_stderr(&clean(warning));
         }
         print(&config, output)?;

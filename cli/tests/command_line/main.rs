@@ -2,6 +2,7 @@
 //! broker process.
 
 mod absence;
+mod access;
 mod backup;
 mod broker;
 mod completions;

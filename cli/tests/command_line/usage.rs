@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 34] = [
+pub(crate) const COMMANDS: [&str; 37] = [
     "serve",
     "info",
     "submit",
@@ -40,6 +40,9 @@ pub(crate) const COMMANDS: [&str; 34] = [
     "log",
     "backup",
     "check",
+    "token",
+    "token new",
+    "token check",
     "restore",
     "completions",
 ];

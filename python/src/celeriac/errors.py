@@ -160,7 +160,8 @@ class Unauthenticated(BrokerError):
 
 
 class Forbidden(BrokerError):
-    """The token does not allow this request."""
+    """The access of this client does not allow the request, or the mailbox is exclusive to another
+    connection. The same request is refused each time."""
 
     code = 7
 

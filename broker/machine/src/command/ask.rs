@@ -2,6 +2,7 @@
 //! operator. The requests about mailboxes and routes, which every client sends, are in `mail.rs`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -9,7 +10,7 @@ use celeriac_record::{
     Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
-use super::{ChordAsk, Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
+use super::{ChordAsk, Mail, Refusal, RequestId, Route, Scope, TaskOutcome, WatchKey};
 
 /// A request of a connected client.
 #[derive(Debug)]
@@ -320,6 +321,8 @@ pub struct Filter {
     pub id_prefix: Box<str>,
     pub submitted_before: Option<Timestamp>,
     pub submitted_after: Option<Timestamp>,
+    /// The machine sets it: only tasks that the asker may see.
+    pub scope: Option<Arc<Scope>>,
 }
 
 /// The dead tasks that a replay or a discard names.

@@ -126,6 +126,15 @@ pub enum DestinationName {
     Queue(QueueName),
 }
 
+impl DestinationName {
+    pub fn as_str(&self) -> &str {
+        match self {
+            DestinationName::Mailbox(name) => name,
+            DestinationName::Queue(name) => name,
+        }
+    }
+}
+
 /// A mailbox in a listing.
 #[derive(Debug, Clone)]
 pub struct MailboxOutline {

@@ -57,6 +57,7 @@ impl Crowd {
             resume: None,
             instance: "peer".into(),
             worker,
+            scope: None,
         };
         self.apply(Command::Connect(Box::new(connect)));
         self.said.clear();

@@ -201,6 +201,7 @@ impl World {
             resume: None,
             instance: "peer".into(),
             worker: None,
+            scope: None,
         }))));
         connection
     }

@@ -267,7 +267,9 @@ impl Model {
         self.peers[peer].connection = Some(connection);
         let instance = format!("peer-{peer}").into();
         let (session_id, resume) = (session(connection), resume.map(session));
-        let connect = Connect { connection, request: 1, session_id, resume, instance, worker };
+        let scope = None;
+        let connect =
+            Connect { connection, request: 1, session_id, resume, instance, worker, scope };
         self.command(Command::Connect(Box::new(connect)))
     }
 

@@ -86,8 +86,15 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     };
     let (connection, session_id) = (1, [1; 16]);
     let (resume, worker) = (Some(SESSION), Some(worker));
-    let connect =
-        Connect { connection, request: 1, session_id, resume, instance: "w".into(), worker };
+    let connect = Connect {
+        connection,
+        request: 1,
+        session_id,
+        resume,
+        instance: "w".into(),
+        worker,
+        scope: None,
+    };
     let report = TaskReport {
         id: TaskId::parse("a").expect("an id"),
         lease: 5,
@@ -147,8 +154,15 @@ fn a_restored_task_that_waits_after_a_cancel_is_called_off() {
         ..WorkerInfo::default()
     };
     let (session_id, worker) = ([1; 16], Some(worker));
-    let connect =
-        Connect { connection, request: 1, session_id, resume: None, instance: "w".into(), worker };
+    let connect = Connect {
+        connection,
+        request: 1,
+        session_id,
+        resume: None,
+        instance: "w".into(),
+        worker,
+        scope: None,
+    };
     let mut fx = Effects::default();
     machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);
     let ask = Ask::Work(Work::Credit(1));

@@ -10,13 +10,17 @@ mod shown;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Record, SessionId, Slot, Submitted, Timestamp};
 
 use self::shown::{view, words_of};
 use super::words::{DAY_MS, Words, span_ms};
-use crate::command::{Command, Connect, DeliveryOutline, Effect, Message, Now, WorkerInfo};
+use crate::command::{
+    Code, Command, Connect, DeliveryOutline, Effect, Message, Now, Patterns, Refusal, Scope,
+    WorkerInfo,
+};
 use crate::{Effects, Machine, MachineConfig};
 
 pub(super) const LEASE_MS: u64 = 15_000;
@@ -102,6 +106,10 @@ impl Scene {
                 connection: self.number(words.plain[1]),
                 reason: None,
             }),
+            "expel" => {
+                let reason = Refusal::new(Code::Unauthenticated, "the access has ended");
+                self.command(Command::Expel { connection: self.number(words.plain[1]), reason })
+            }
             "disk" => self.command(Command::DiskLow(words.has("full"))),
             "ttl" => self.command(Command::ResultTtl(span_ms(words.plain[1]))),
             verb => {
@@ -288,8 +296,15 @@ impl Scene {
         });
         self.connections.insert(name.into(), (connection, resume.unwrap_or(session_id)));
         self.names.insert(connection, name.into());
+        // `sees` and `names` have the patterns of the scope.
+        let patterns = |key: &str| match words.option(key) {
+            Some(_) => Patterns::of(words.list(key)),
+            None => Patterns::All,
+        };
+        let scope = Scope::of(patterns("sees"), patterns("names")).map(Arc::new);
+        let instance = name.into();
         let connect =
-            Connect { connection, request: 1, session_id, resume, instance: name.into(), worker };
+            Connect { connection, request: 1, session_id, resume, instance, worker, scope };
         self.command(Command::Connect(Box::new(connect)))
     }
 

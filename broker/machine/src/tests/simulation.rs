@@ -216,8 +216,8 @@ impl World {
             ..WorkerInfo::default()
         });
         self.peers[peer].connection = Some(connection);
-        let connect =
-            Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
+        let (request, scope, instance) = (1, None, "peer".into());
+        let connect = Connect { connection, request, session_id, resume, instance, worker, scope };
         self.apply(Command::Connect(Box::new(connect)));
         let credit = self.below(5) as u32;
         self.ask(peer, Ask::Work(Work::Credit(credit)));

@@ -1,15 +1,15 @@
 //! The requests of operators: from the wire to [`Operate`].
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::{Buf, Bytes};
 use celeriac_machine::command::{Cursor, Dead, Filter, List, ListPlace, Operate, Order};
-use celeriac_proto::limits::BATCH_ITEMS_MAX;
+use celeriac_proto::limits::{BATCH_ITEMS_MAX, NAME_BYTES_MAX};
 use celeriac_proto::wire;
 use celeriac_proto::{QueueName, TaskName};
 use celeriac_record::QueueRecord;
 
-use super::{Checked, batch, ids, invalid, known_state, short, span, time};
+use super::{Bounds, Checked, batch, ids, invalid, known_state, short, span, time};
 
 /// A level for each part of the program takes far less.
 const LOG_FILTER_BYTES_MAX: usize = 1_024;
@@ -85,11 +85,27 @@ pub(super) fn order_workers(order: wire::OrderWorkers) -> Checked<Operate> {
     Ok(Operate::OrderWorkers { order: kind, instances: instances.collect::<Checked<_>>()? })
 }
 
-pub(super) fn backup(backup: wire::Backup) -> Checked<Operate> {
+pub(super) fn backup(backup: wire::Backup, bounds: &Bounds) -> Checked<Operate> {
+    if bounds.names_backups {
+        return backup_name(&backup.folder).map(Operate::Backup);
+    }
     if !Path::new(&backup.folder).is_absolute() {
         return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
     }
     Ok(Operate::Backup(backup.folder.into()))
+}
+
+/// The name of a backup below the folder of all backups.
+fn backup_name(name: &str) -> Checked<PathBuf> {
+    let path = Path::new(name);
+    let is_one_name = path.components().count() == 1
+        && matches!(path.components().next(), Some(Component::Normal(part)) if part == name);
+    match is_one_name && name.len() <= NAME_BYTES_MAX {
+        true => Ok(path.to_owned()),
+        false => Err(invalid(
+            "a backup of this broker has a name without `/`, and goes into its backup_folder",
+        )),
+    }
 }
 
 pub(super) fn log_filter(filter: wire::LogFilter) -> Checked<Operate> {
@@ -192,6 +208,7 @@ fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
             filter.submitted_before_ms,
         )?,
         submitted_after: time("time after which tasks were submitted", filter.submitted_after_ms)?,
+        scope: None,
     })
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use celeriac_broker::{Certificates, Config, ConfigError, TlsClient};
+use celeriac_broker::{Access, AuditWhat, Certificates, Config, ConfigError, TlsClient};
 use celeriac_proto::limits::DEFAULT_PORT;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -50,6 +50,23 @@ pub(super) struct ConfigLayer {
     /// The file with the CAs that sign the certificates of clients, in PEM
     #[arg(long, env = "CELERIAC_TLS_CLIENT_CA", value_name = "FILE")]
     pub(super) tls_client_ca: Option<PathBuf>,
+
+    /// The file that says which tokens and certificates may do what
+    #[arg(long, env = "CELERIAC_ACCESS_FILE", value_name = "FILE")]
+    pub(super) access_file: Option<PathBuf>,
+
+    /// The folder for backups, which clients ask for by name, with an access file
+    #[arg(long, env = "CELERIAC_BACKUP_FOLDER", value_name = "DIR")]
+    pub(super) backup_folder: Option<PathBuf>,
+
+    /// The file for lines about what operators did and what was refused; without it they go to the
+    /// log
+    #[arg(long, env = "CELERIAC_AUDIT_FILE", value_name = "FILE")]
+    pub(super) audit_file: Option<PathBuf>,
+
+    /// The requests that such a line is about [default: operators]
+    #[arg(long, env = "CELERIAC_AUDIT", value_name = "operators|all", value_parser = parse_audit)]
+    pub(super) audit: Option<AuditWhat>,
 
     /// A second address, of this machine alone, whose connections do not speak TLS
     #[arg(long, env = "CELERIAC_LISTEN_PLAIN", value_name = "ADDRESS:PORT")]
@@ -168,6 +185,10 @@ impl ConfigLayer {
             tls_key: self.tls_key.or(below.tls_key),
             tls_client: self.tls_client.or(below.tls_client),
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
+            access_file: self.access_file.or(below.access_file),
+            backup_folder: self.backup_folder.or(below.backup_folder),
+            audit_file: self.audit_file.or(below.audit_file),
+            audit: self.audit.or(below.audit),
             insecure: self.insecure.or(below.insecure),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -207,6 +228,10 @@ impl ConfigLayer {
                 tls_key: self.tls_key,
                 tls_client: self.tls_client.unwrap_or_default(),
                 tls_client_ca: self.tls_client_ca,
+                access_file: self.access_file,
+                backup_folder: self.backup_folder,
+                audit_file: self.audit_file,
+                audit: self.audit.unwrap_or_default(),
                 heartbeat_ms: self.heartbeat_ms.unwrap_or(default.heartbeat_ms),
                 lease_ms: self.lease_ms.unwrap_or(default.lease_ms),
                 frame_bytes_max: in_memory(self.frame_bytes_max, default.frame_bytes_max),
@@ -258,13 +283,15 @@ impl ServeConfig {
         if self.is_public() && !self.broker.knows_clients() && !self.insecure {
             let sentence = format!(
                 "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, \
-                 or allow it with --insecure",
+                 or --access-file, or allow it with --insecure",
                 self.listen
             );
             return Err(InvalidSetting { key: "listen", sentence });
         }
         self.check_plain()?;
         // The broker reads the files again when it starts. Here the sentence can name the setting.
+        Access::check(&self.broker)
+            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
         Certificates::check(&self.broker)
             .map(drop)
             .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })
@@ -334,6 +361,14 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned()
     })
+}
+
+fn parse_audit(text: &str) -> Result<AuditWhat, String> {
+    match text {
+        "operators" => Ok(AuditWhat::Operators),
+        "all" => Ok(AuditWhat::All),
+        _ => Err("give operators or all".to_owned()),
+    }
 }
 
 fn parse_tls_client(text: &str) -> Result<TlsClient, String> {

@@ -38,7 +38,8 @@ class PreconditionFailed(amqp.PreconditionFailed, OperationalError):
 
 
 class AccessRefused(amqp.AccessRefused, OperationalError):
-    """The broker does not let this client in. A worker ends with this error."""
+    """The broker does not let this client in, or its access does not allow what it sends. A worker
+    ends with this error."""
 
 
 class Lost(amqp.RecoverableConnectionError, OperationalError):
@@ -67,6 +68,15 @@ _CLASSES: dict[int, type[amqp.ChannelError]] = {
     _codec.ErrorCode.TASK_EXISTS: PreconditionFailed,
 }
 
+_FINAL = frozenset(
+    (
+        _codec.ErrorCode.UNAUTHENTICATED,
+        _codec.ErrorCode.FORBIDDEN,
+        _codec.ErrorCode.VERSION_MISMATCH,
+    )
+)
+"""Refusals of a connection that would come again."""
+
 ENDING_CODES = frozenset(
     (
         _codec.ErrorCode.MALFORMED,
@@ -79,9 +89,16 @@ ENDING_CODES = frozenset(
 """Refusals after which the connection is of no use. Another one may be."""
 
 
+_OF_ACCESS = frozenset(("Basic.publish", "Connection.open"))
+"""Here FORBIDDEN never means a mailbox of another connection."""
+
+
 def channel_error(error: BrokerError, method: str) -> amqp.ChannelError:
     """The refusal of a request as the channel error of AMQP that says the same."""
     kind = _CLASSES.get(error.code, Refused)
+    # Any client may publish to an exclusive mailbox, so here the access forbids it.
+    if error.code == _codec.ErrorCode.FORBIDDEN and method in _OF_ACCESS:
+        kind = AccessRefused
     word = "NOT_FOUND" if kind is NotFound else "REFUSED"
     return kind(f"{word} - {error.message}", method_name=method)
 
@@ -96,7 +113,7 @@ def too_large(size: int, limit: int) -> amqp.ChannelError:
 
 def connect_error(error: BrokerError) -> amqp.AMQPError:
     """The refusal of a connection: as a lost one where another try may succeed."""
-    if error.code in (_codec.ErrorCode.UNAUTHENTICATED, _codec.ErrorCode.VERSION_MISMATCH):
+    if error.code in _FINAL:
         return channel_error(error, "Connection.open")
     return lost(error.message)
 

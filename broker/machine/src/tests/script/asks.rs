@@ -148,6 +148,7 @@ impl Scene {
             id_prefix: words.option("prefix").unwrap_or("").into(),
             submitted_before: ago("older"),
             submitted_after: ago("younger"),
+            scope: None,
         }
     }
 

@@ -1,0 +1,333 @@
+//! Access: who may do what. An access file has an entry for each token and each certificate, and an
+//! entry has roles and a scope.
+//!
+//! `file` reads the file, `token` knows the form of tokens, `roles` has the table of requests,
+//! `rights` decides about one request, `audit` writes down what operators did and what was refused.
+//! A broker without an access file has no [`Access`], and no request pays for it.
+
+mod audit;
+mod file;
+mod rights;
+mod roles;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_machine::command::{Ask, Code, Connect, Refusal, Scope};
+use celeriac_record::Timestamp;
+use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::clock::{Clock, moment};
+use crate::config::{AuditWhat, Config};
+use audit::{Audit, Object, Who};
+pub use file::AccessError;
+use file::{Entries, Entry, Key};
+pub use roles::Role;
+use roles::{Audited, rule};
+pub use token::NewToken;
+
+/// How often the broker looks whether an entry has expired.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The access list of a running broker. A clone is another handle on the same one.
+#[derive(Debug, Clone)]
+pub struct Access(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: PathBuf,
+    clock: Clock,
+    /// Every change wakes the sessions, which look at their entries again.
+    entries: watch::Sender<Arc<Entries>>,
+    /// Who holds the lock reads the file.
+    reading: Mutex<()>,
+    backup_folder: Option<PathBuf>,
+    audit: Audit,
+    audited: AuditWhat,
+}
+
+/// An access file that was read and is right.
+#[derive(Debug)]
+pub(crate) struct Prepared(file::Contents);
+
+/// What an access file says, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessReport {
+    /// The entries in the order of the file.
+    pub entries: Vec<AccessEntry>,
+    /// What the operator should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// An entry of an access file, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// The name in logs.
+    pub name: String,
+    /// The id of a token, or the name in a certificate.
+    pub key: String,
+    /// Its roles.
+    pub roles: Vec<Role>,
+    /// When it ends, as RFC 3339.
+    pub expires: Option<String>,
+    /// Whether it has expired.
+    pub is_expired: bool,
+    /// The line of the file where it begins.
+    pub line: usize,
+}
+
+impl Access {
+    /// Reads the file that this configuration names, and changes nothing. Returns the warnings
+    /// about it.
+    ///
+    /// # Errors
+    /// The first mistake in the file.
+    pub fn check(config: &Config) -> Result<Vec<String>, AccessError> {
+        match &config.access_file {
+            Some(file) => Ok(file::read(file)?.warnings),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Checks the text of an access file.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn check_text(text: &str) -> Result<(), AccessError> {
+        file::parse(Path::new("access.toml"), text).map(drop)
+    }
+
+    /// Reads a file as a broker would.
+    ///
+    /// # Errors
+    /// The first mistake in the file.
+    pub fn report(file: &Path) -> Result<AccessReport, AccessError> {
+        let now = Clock::new().now().wall;
+        let contents = file::read(file)?;
+        let shown = |entry: &Entry| AccessEntry {
+            name: entry.name.to_string(),
+            key: match &entry.key {
+                Key::Token { id, .. } => id.to_string(),
+                Key::Certificate(name) => name.to_string(),
+            },
+            roles: entry.rights.roles.clone(),
+            expires: entry.expires.map(moment),
+            is_expired: has_expired(entry, now),
+            line: entry.line,
+        };
+        let entries = contents.entries.all().into_iter().map(shown).collect();
+        Ok(AccessReport { entries, warnings: contents.warnings })
+    }
+
+    /// Reads the file that this configuration names. `None` for a broker without one.
+    pub(crate) fn load(config: &Config, clock: Clock) -> Result<Option<Self>, AccessError> {
+        let Some(file) = config.access_file.clone() else { return Ok(None) };
+        let contents = file::read(&file)?;
+        let audit = Audit::open(config.audit_file.as_deref()).map_err(|error| {
+            let path = config.audit_file.as_deref().unwrap_or(Path::new(""));
+            AccessError::audit(path, &error)
+        })?;
+        log(&contents.warnings, contents.entries.all().len(), "the access file was read");
+        let (entries, _) = watch::channel(Arc::new(contents.entries));
+        let (backup_folder, audited) = (config.backup_folder.clone(), config.audit);
+        let reading = Mutex::new(());
+        let inner = Inner { file, clock, entries, reading, backup_folder, audit, audited };
+        Ok(Some(Self(Arc::new(inner))))
+    }
+
+    /// Reads the file again, and opens the audit file again. Within a second every session is
+    /// judged by the new entries: one whose entry is gone, or changed, is closed. When the file
+    /// cannot be used, the entries from before still count, and the log has an error line.
+    ///
+    /// # Errors
+    /// The first mistake in the file.
+    pub async fn reload(&self) -> Result<(), AccessError> {
+        let _reading = self.0.reading.lock().await;
+        match self.prepare().await {
+            Ok(prepared) => {
+                self.take(prepared);
+                Ok(())
+            }
+            Err(error) => {
+                error!(%error, "the access file was read again and is not taken: the one before still counts");
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the file, and changes nothing.
+    pub(crate) async fn prepare(&self) -> Result<Prepared, AccessError> {
+        let path = self.0.file.clone();
+        let read = tokio::task::spawn_blocking(move || file::read(&path)).await;
+        read.expect("reading the access file does not panic").map(Prepared)
+    }
+
+    /// Takes the entries that were read, and opens the audit file again.
+    pub(crate) fn take(&self, Prepared(contents): Prepared) {
+        self.0.audit.reopen();
+        log(&contents.warnings, contents.entries.all().len(), "the access file was read again");
+        self.0.entries.send_replace(Arc::new(contents.entries));
+    }
+
+    /// Wakes the sessions when an entry has expired. Never returns.
+    pub(crate) async fn keep_fresh(&self) {
+        let mut looked_at = self.0.clock.now().wall;
+        loop {
+            sleep(LOOK).await;
+            let now = self.0.clock.now().wall;
+            let entries = self.0.entries.borrow().clone();
+            let ends = |entry: &&Entry| {
+                entry.expires.is_some_and(|at| (looked_at + 1..=now).contains(&at))
+            };
+            if entries.all().iter().any(|entry| ends(entry)) {
+                self.0.entries.send_replace(entries);
+            }
+            looked_at = now;
+        }
+    }
+
+    /// The client that this token, or one of these names of its certificate, belongs to. The token
+    /// counts first. `None`: nobody knows the client.
+    pub(crate) fn admit(
+        &self,
+        token: &[u8],
+        identities: &[String],
+        peer: SocketAddr,
+    ) -> Option<Visitor> {
+        let entries = self.0.entries.borrow().clone();
+        let now = self.0.clock.now().wall;
+        let entry = match token {
+            [] => identities.iter().find_map(|name| entries.certificates.get(name.as_str())),
+            token => entries.tokens.get(token::id_of(token)?).filter(|entry| match &entry.key {
+                Key::Token { hash, .. } => hash.is(&token::Hash::of(token)),
+                Key::Certificate(_) => false,
+            }),
+        };
+        let entry = entry.filter(|entry| !has_expired(entry, now))?.clone();
+        Some(Visitor { access: self.clone(), entry, peer })
+    }
+
+    /// Writes down that nobody knows a client.
+    pub(crate) fn note_failed_login(&self, peer: SocketAddr) {
+        let now = self.0.clock.now();
+        self.0.audit.failed_login(Who { entry: None, peer, at: now.wall }, now.mono);
+    }
+}
+
+/// A client that the access list knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    access: Access,
+    entry: Arc<Entry>,
+    peer: SocketAddr,
+}
+
+impl Visitor {
+    /// The name of its entry.
+    pub(crate) fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    /// What it may see.
+    pub(crate) fn scope(&self) -> Option<Arc<Scope>> {
+        self.entry.rights.scope.clone()
+    }
+
+    /// Decides about the first frame of the connection.
+    pub(crate) fn check_connect(&self, connect: &Connect) -> Result<(), Refusal> {
+        let checked = self.entry.rights.check_connect(&self.entry.name, connect);
+        if checked.is_err() {
+            let object = Object::default();
+            self.access.0.audit.request(self.who(), "connect_worker", &object, "forbidden");
+        }
+        checked
+    }
+
+    /// Decides about a request: what is not allowed becomes a refusal, which the machine answers in
+    /// its turn.
+    pub(crate) fn judge(&self, ask: Ask) -> Ask {
+        let mut ask = ask;
+        let rule = rule(&ask);
+        let checked = self.entry.rights.check(&self.entry.name, &mut ask);
+        let checked = checked.and_then(|refused| {
+            rights::place_backup(&mut ask, self.access.0.backup_folder.as_deref())?;
+            Ok(refused)
+        });
+        let is_written = match rule.audited {
+            Audited::Always => true,
+            Audited::OnWish => self.access.0.audited == AuditWhat::All,
+            Audited::Never => false,
+        };
+        let write = |outcome, object: &Object| {
+            self.access.0.audit.request(self.who(), rule.action, object, outcome);
+        };
+        match &checked {
+            Err(_) => write("forbidden", &Object::of(&ask)),
+            // The items that are refused, and not the others.
+            Ok(refused) if !refused.is_empty() => write("forbidden", refused),
+            Ok(_) => {}
+        }
+        if checked.is_ok() && is_written {
+            write("allowed", &Object::of(&ask));
+        }
+        match checked {
+            Ok(_) => ask,
+            Err(refusal) => Ask::Refuse(refusal),
+        }
+    }
+
+    fn who(&self) -> Who<'_> {
+        let at = self.access.0.clock.now().wall;
+        Who { entry: Some(&self.entry.name), peer: self.peer, at }
+    }
+
+    /// Waits until the entry counts no more, and returns what the client is told. The entry may be
+    /// gone, have expired, or have other rights.
+    pub(crate) async fn ended(&self) -> Refusal {
+        let mut changes = self.access.0.entries.subscribe();
+        loop {
+            if let Some(why) = self.why_ended(&changes.borrow_and_update()) {
+                return Refusal::new(
+                    Code::Unauthenticated,
+                    format!("the access `{}` {why}", self.entry.name),
+                );
+            }
+            if changes.changed().await.is_err() {
+                // The broker ends.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn why_ended(&self, entries: &Entries) -> Option<&'static str> {
+        match entries.like(&self.entry) {
+            None => Some("is no longer in the access file"),
+            Some(present) if has_expired(present, self.access.0.clock.now().wall) => {
+                Some("has expired")
+            }
+            Some(present) if present.rights != self.entry.rights => {
+                Some("has other rights now: connect again")
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+fn has_expired(entry: &Entry, now: Timestamp) -> bool {
+    entry.expires.is_some_and(|at| at <= now)
+}
+
+/// Logs what was read, and the warnings about it.
+fn log(warnings: &[String], entries: usize, message: &str) {
+    info!(entries, "{message}");
+    for warning in warnings {
+        warn!("{warning}");
+    }
+}
