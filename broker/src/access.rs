@@ -28,7 +28,7 @@ use crate::clock::{Clock, moment};
 use crate::config::{AuditWhat, Config};
 use audit::{Audit, Object, Who};
 pub use file::AccessError;
-use file::{Contents, Entries, Entry, Key};
+use file::{Entries, Entry, Key};
 pub use roles::Role;
 use roles::{Audited, rule};
 pub use token::NewToken;
@@ -52,6 +52,10 @@ struct Inner {
     audit: Audit,
     audited: AuditWhat,
 }
+
+/// An access file that was read and is right.
+#[derive(Debug)]
+pub(crate) struct Prepared(file::Contents);
 
 /// What an access file says, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +149,10 @@ impl Access {
     /// # Errors
     /// The first mistake in the file.
     pub async fn reload(&self) -> Result<(), AccessError> {
+        let _reading = self.0.reading.lock().await;
         match self.prepare().await {
-            Ok(contents) => {
-                self.take(contents);
+            Ok(prepared) => {
+                self.take(prepared);
                 Ok(())
             }
             Err(error) => {
@@ -157,19 +162,17 @@ impl Access {
         }
     }
 
-    /// Reads the file again, and takes nothing of it yet.
-    pub(crate) async fn prepare(&self) -> Result<Contents, AccessError> {
-        let _reading = self.0.reading.lock().await;
+    /// Reads the file, and changes nothing.
+    pub(crate) async fn prepare(&self) -> Result<Prepared, AccessError> {
         let path = self.0.file.clone();
         let read = tokio::task::spawn_blocking(move || file::read(&path)).await;
-        read.expect("reading the access file does not panic")
+        read.expect("reading the access file does not panic").map(Prepared)
     }
 
-    /// From now on these entries count. The audit file is opened again.
-    pub(crate) fn take(&self, contents: Contents) {
+    /// Takes the entries that were read, and opens the audit file again.
+    pub(crate) fn take(&self, Prepared(contents): Prepared) {
         self.0.audit.reopen();
-        let count = contents.entries.all().len();
-        log(&contents.warnings, count, "the access file was read again");
+        log(&contents.warnings, contents.entries.all().len(), "the access file was read again");
         self.0.entries.send_replace(Arc::new(contents.entries));
     }
 
@@ -183,7 +186,7 @@ impl Access {
             let ends = |entry: &&Entry| {
                 entry.expires.is_some_and(|at| (looked_at + 1..=now).contains(&at))
             };
-            if entries.all().iter().any(|entry| ends(entry)) {
+            if entries.all().iter().any(ends) {
                 self.0.entries.send_replace(entries);
             }
             looked_at = now;

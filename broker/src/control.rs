@@ -14,7 +14,7 @@ use celeriac_machine::command::Command;
 use tokio::sync::{mpsc, oneshot};
 
 use self::decisions::{Decided, decide};
-use crate::access::{Access, AccessError};
+use crate::access::AccessError;
 use crate::commit::Settings;
 use crate::config::{Config, ConfigError};
 use crate::descriptors;
@@ -84,8 +84,8 @@ impl Control {
 
     /// Takes the settings of this configuration that a broker can change while it serves, all or
     /// none of them: the files of TLS and the access file, which it reads again in any case,
-    /// `result_ttl_ms`, `disk_reserve_bytes` and `connections_max`. A connection ends only when its
-    /// entry in the access file does. They count when this returns.
+    /// `result_ttl_ms`, `disk_reserve_bytes` and `connections_max`. They count when this returns.
+    /// No connection ends but those whose entry of the access file is gone or has changed.
     ///
     /// # Errors
     /// The first setting that cannot be used. Nothing has changed then.
@@ -109,7 +109,6 @@ pub(crate) struct InUse {
     /// The settings of its start, and those that it has taken since.
     pub asked: Config,
     pub certificates: Option<Certificates>,
-    pub access: Option<Access>,
     /// `connections_max`, as far as the file descriptors allow it.
     pub seats: usize,
     pub shared: Arc<Shared>,
@@ -142,19 +141,19 @@ impl InUse {
     async fn reload(&mut self, config: &Config) -> Result<Reloaded, ReloadError> {
         config.check()?;
         let Decided { config, taken, needs_restart } = decide(&self.asked, config);
-        // Every file is read and checked here, and put into its place below, so that a mistake in
-        // one of them changes nothing.
+        // Whatever else a reload reads from files is read and checked here, and put into its place
+        // below, so that a mistake in one of them changes nothing.
         let prepared = match &self.certificates {
             Some(certificates) => Some((certificates, certificates.prepare(&config).await?)),
             None => None,
         };
-        let of_access = match &self.access {
+        let access = match &self.shared.access {
             Some(access) => Some((access, access.prepare().await?)),
             None => None,
         };
         // Nothing fails from here on.
-        if let Some((access, contents)) = of_access {
-            access.take(contents);
+        if let Some((access, prepared)) = access {
+            access.take(prepared);
         }
         if let Some((certificates, prepared)) = prepared {
             certificates.take(prepared).await;

@@ -128,6 +128,12 @@ impl Broker {
         self.certificates.clone()
     }
 
+    /// The access list of a broker with an access file. With this handle it can be read again while
+    /// the broker serves.
+    pub fn access(&self) -> Option<Access> {
+        self.access.clone()
+    }
+
     /// Clients may show and change this filter of the log.
     #[must_use]
     pub fn with_log(mut self, filter: LogFilter) -> Self {
@@ -138,12 +144,6 @@ impl Broker {
     /// The handle by which the broker takes new settings while it serves.
     pub fn control(&self) -> Control {
         self.control.0.clone()
-    }
-
-    /// The access list of a broker with an access file. With this handle it can be read again while
-    /// the broker serves.
-    pub fn access(&self) -> Option<Access> {
-        self.access.clone()
     }
 
     /// The broker also accepts connections of this listener, and those never speak TLS. Let no
@@ -192,8 +192,7 @@ impl Broker {
         let sessions = TaskTracker::new();
         let (fresh, access) = (listeners.certificates.clone(), shared.access.clone());
         let (certificates, seats) = (fresh.clone(), places.connections);
-        let in_use =
-            InUse { asked, certificates, access: access.clone(), seats, shared: shared.clone() };
+        let in_use = InUse { asked, certificates, seats, shared: shared.clone() };
         let accept = accept(listeners, shared.clone(), sessions.clone());
         let keep_fresh = async {
             match &fresh {
@@ -212,8 +211,8 @@ impl Broker {
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = keep_fresh => unreachable!("looking at the files goes on until it is dropped"),
-            () = calls.carry_out(in_use) => unreachable!("calls are taken until it is dropped"),
             () = look_at_access => unreachable!("looking at the entries goes on until it is dropped"),
+            () = calls.carry_out(in_use) => unreachable!("calls are taken until it is dropped"),
             () = shutdown => info!("the broker shuts down"),
         }
         // The driver may have failed at this moment; its result says so. The driver must learn of
@@ -239,7 +238,7 @@ impl Broker {
         decoding: Decoding,
         commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored, access, log, .. } = self;
+        let Broker { config, clock, machine, store, restored, log, access, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };

@@ -91,13 +91,13 @@ pub(crate) enum Command {
     /// Check whether a data folder that no broker uses is sound
     #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
+    /// Make tokens for an access file, or check the file
+    #[command(after_help = example(TOKEN))]
+    Token(token::TokenArguments),
     /// Copy a backup into an empty data folder and check it
     #[command(after_help = example(RESTORE))]
     #[command(after_long_help = long_help(RESTORE, restore::EXIT_CODES))]
     Restore(restore::RestoreArguments),
-    /// Make tokens for an access file, or check the file
-    #[command(after_help = example(TOKEN))]
-    Token(token::TokenArguments),
     /// Print a completion script for a shell
     #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
@@ -123,8 +123,8 @@ const DRAIN: &str = "celeriac drain --timeout 5m\n  celeriac drain --off";
 const LOG: &str = "celeriac log info,celeriac_broker=debug";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
 const CHECK: &str = "celeriac check /var/lib/celeriac";
-const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
 const TOKEN: &str = "celeriac token new --name web --role producer --queue 'songs*'\n  celeriac token check access.toml";
+const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
 
 // The usages where clap would not say what is required, or say it in one long line.

@@ -149,8 +149,8 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Log(log) => block_on(log::run(log, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
-        Command::Restore(restore) => restore::run(&restore, output),
         Command::Token(token) => token_command::run(token, output),
+        Command::Restore(restore) => restore::run(&restore, output),
         Command::Completions(completions) => {
             completions::run(&completions, command_line(), shared, output)
         }

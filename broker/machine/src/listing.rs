@@ -13,9 +13,6 @@ use crate::slice::{Look, RULES};
 use crate::step::{Asker, Step};
 use crate::task::Task;
 
-/// A client with a scope is told in these parts how far a page has looked.
-const THOUSANDTHS: u64 = 1_000;
-
 /// A page of a listing, under way.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -231,11 +228,10 @@ impl Machine {
             (Some(_), Some(_)) => listing.looked,
             (Some(_), None) => u64::from(next),
         };
-        // Who sees a part of the tasks does not learn how many there are.
-        let (looked, total) = match listing.filter.scope {
+        // The looks count tasks that the client may not see.
+        let (looked, total) = match step.scope {
+            Some(_) => (0, 0),
             None => (looked, total),
-            Some(_) if total == 0 => (THOUSANDTHS, THOUSANDTHS),
-            Some(_) => (looked.saturating_mul(THOUSANDTHS) / total, THOUSANDTHS),
         };
         let found = listing.take_keys();
         let matches = |(key, _): &&(TaskKey, Cursor)| {

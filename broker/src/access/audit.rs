@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -209,7 +209,6 @@ impl Object {
                 instances.iter().for_each(|instance| object.add_id(instance));
             }
             Ask::Operate(Operate::Backup(folder)) => object.add_id(&folder.to_string_lossy()),
-            Ask::Operate(Operate::LogFilter(Some(filter))) => object.add_id(filter),
             Ask::Mail(mail) => object.add_mail(mail),
             Ask::Route(route) => object.add_route(route),
             Ask::Produce(Produce::Cancel { .. })
@@ -219,7 +218,7 @@ impl Object {
                 Operate::ListWorkers { .. }
                 | Operate::Info
                 | Operate::Drain(_)
-                | Operate::LogFilter(None),
+                | Operate::LogFilter(_),
             )
             | Ask::Refuse(_)
             | Ask::Goodbye
@@ -325,7 +324,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Writes lines until there is no more sender.
-fn write_all(mut file: File, path: &PathBuf, notes: &Receiver<Note>) {
+fn write_all(mut file: File, path: &Path, notes: &Receiver<Note>) {
     let mut has_failed = false;
     for note in notes {
         let written = match note {

@@ -101,9 +101,9 @@ impl Entries {
 
 /// What a file says, and the warnings about it.
 #[derive(Debug)]
-pub(crate) struct Contents {
-    pub(super) entries: Entries,
-    pub(super) warnings: Vec<String>,
+pub(super) struct Contents {
+    pub entries: Entries,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]

@@ -102,9 +102,9 @@ fn check_scope(entry: &str, scope: &Scope, ask: &mut Ask, refused: &mut Object) 
             // Both are about leases that the worker has.
             Work::Credit(_) | Work::Report(_) => Ok(()),
             Work::Serve(Serving { add_queues, add_names, .. }) => {
-                let queues = add_queues.iter().map(|(queue, _)| queue);
-                queues.map(|queue| allow_queue(entry, scope, queue)).collect::<Allowed>()?;
-                add_names.iter().map(|name| allow_name(entry, scope, name)).collect()
+                let mut queues = add_queues.iter().map(|(queue, _)| queue);
+                queues.try_for_each(|queue| allow_queue(entry, scope, queue))?;
+                add_names.iter().try_for_each(|name| allow_name(entry, scope, name))
             }
             Work::Take { queue, .. } => {
                 allow_queue(entry, scope, queue)?;
@@ -161,11 +161,11 @@ fn check_operate(entry: &str, scope: &Scope, operate: &Operate) -> Allowed {
     };
     match operate {
         Operate::ListQueues { names, .. } => {
-            names.iter().map(|queue| allow_queue(entry, scope, queue)).collect()
+            names.iter().try_for_each(|queue| allow_queue(entry, scope, queue))
         }
         Operate::ConfigureQueue(record) => whole_queue(&record.name),
         Operate::DeclareQueue { record, .. } => allow_queue(entry, scope, &record.name),
-        Operate::PauseQueues { queues, .. } => queues.iter().map(whole_queue).collect(),
+        Operate::PauseQueues { queues, .. } => queues.iter().try_for_each(whole_queue),
         Operate::PurgeQueue { queue, .. } => whole_queue(queue),
         Operate::ReplayDead(Dead::Matching(filter))
         | Operate::DiscardDead(Dead::Matching(filter))

@@ -126,16 +126,16 @@ fn rule_of_operator(operate: &Operate) -> Rule {
         Operate::ConfigureQueue(_) => action("configure_queue"),
         Operate::PauseQueues { paused: true, .. } => action("pause_queues"),
         Operate::PauseQueues { paused: false, .. } => action("resume_queues"),
+        Operate::Drain(true) => action("drain"),
+        Operate::Drain(false) => action("end_drain"),
+        Operate::LogFilter(None) => read("show_log_filter", &[Reader, Operator]),
+        Operate::LogFilter(Some(_)) => action("change_log_filter"),
         Operate::PurgeQueue { delete: false, .. } => action("purge_queue"),
         Operate::PurgeQueue { delete: true, .. } => action("delete_queue"),
         Operate::ReplayDead(_) => action("replay_dead"),
         Operate::DiscardDead(_) => action("discard_dead"),
         Operate::OrderWorkers { .. } => action("order_workers"),
         Operate::Backup(_) => action("backup"),
-        Operate::Drain(true) => action("drain"),
-        Operate::Drain(false) => action("end_drain"),
-        Operate::LogFilter(Some(_)) => action("change_log"),
-        Operate::LogFilter(None) => read("log", &[Operator]),
     }
 }
 

@@ -45,7 +45,9 @@ fn before() -> Config {
         tls_certificate: file.clone(),
         tls_key: file.clone(),
         tls_client_ca: file.clone(),
-        access_file: file,
+        access_file: file.clone(),
+        backup_folder: file.clone(),
+        audit_file: file,
         ..Config::default()
     }
 }
@@ -68,10 +70,10 @@ fn o20_every_setting_is_taken_or_named_and_none_is_forgotten() {
         let counts = toml::Table::try_from(config).expect("a configuration is a table");
         let were = toml::Table::try_from(before).expect("a configuration is a table");
         for key in taken {
-            assert_eq!(counts.get(key), all.get(key), "{key}");
+            assert_eq!(counts[key], all[key], "{key}");
         }
         for key in needs_restart {
-            assert_eq!(counts.get(key), were.get(key), "{key}");
+            assert_eq!(counts[key], were[key], "{key}");
         }
     }
     let Decided { taken, needs_restart, .. } = decide(&before(), &before());
@@ -143,13 +145,8 @@ async fn o23_a_call_passes_only_when_a_batch_has_been_committed() {
     let Running { shared, .. } = broker.start(places, Decoding::Apart, commit).expect("it starts");
     let (mut committer, mut batches) = committing.expect("the start calls it");
     let (control, calls) = Control::new();
-    let in_use = InUse {
-        asked: Config::default(),
-        certificates: None,
-        access: None,
-        seats: 1,
-        shared: shared.clone(),
-    };
+    let in_use =
+        InUse { asked: Config::default(), certificates: None, seats: 1, shared: shared.clone() };
     tokio::spawn(calls.carry_out(in_use));
     // The effects of the start are the first batch, if there are any.
     for _ in 0..2 {

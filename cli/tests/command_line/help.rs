@@ -42,9 +42,9 @@ fn a_flag_that_means_nothing_for_a_command_is_not_in_its_help() {
     for (command, hidden) in [
         ("serve", &["--url", "--timeout", "--json\n"][..]),
         ("check", &["--url", "--timeout", "--token-file"]),
-        ("restore", &["--url", "--timeout", "--token-file"]),
         ("token new", &["--url", "--timeout", "--token-file"]),
         ("token check", &["--url", "--timeout", "--token-file"]),
+        ("restore", &["--url", "--timeout", "--token-file"]),
         ("completions", &["--url", "--timeout", "--token-file", "--json", "--color"]),
     ] {
         let help = help(command, "--help");

@@ -10,7 +10,7 @@ use celeriac_client::{Client, Submission};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Broker, celeriac, documents, within_deadline};
+use crate::process::{Broker, celeriac, documents, finish, run, within_deadline};
 
 /// A broker with a file of settings and a log in a file. It has no terminal, as under a service
 /// manager.
@@ -222,4 +222,34 @@ fn o20_reloads_under_load_end_no_connection_and_refuse_nothing() {
     let info = served.info();
     assert_eq!((&info["result_ttl_ms"], &info["connections_max"]), (&600_000.into(), &12.into()));
     assert_eq!(info["ready"].as_u64(), Some(done.load(Ordering::Relaxed)), "every task is there");
+}
+
+#[test]
+fn o7_a_hang_up_reads_the_access_file_again_or_takes_nothing() {
+    let new_token = || {
+        let entry = ["--name", "web", "--role", "reader", "--queue", "*"];
+        let new = run(&[&["token", "new"], &entry[..]].concat()).stdout;
+        let (token, entry) = new.split_once("\n\n").expect("a token and an entry");
+        (token.to_owned(), entry.to_owned())
+    };
+    let ((old, of_old), (new, of_new)) = (new_token(), new_token());
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("access.toml");
+    let write = |text: &str| fs::write(&file, text).expect("writable");
+    write(&format!("{of_old}\n{of_new}"));
+    let served = Served::start(&format!("access_file = \"{}\"\n", file.display()));
+    let code = |token: &str| {
+        let mut command = served.broker.command(&["queues"]);
+        finish(command.env("CELERIAC_TOKEN", token), "").code
+    };
+    assert_eq!((code(&old), code(&new)), (Some(0), Some(0)));
+    write(&of_new);
+    served.hang_up();
+    served.wait_for("the access file was read again", 1);
+    assert_eq!((code(&old), code(&new)), (Some(8), Some(0)));
+    write("[[token]]\n");
+    served.hang_up();
+    let line = served.wait_for(NOT_TAKEN, 1);
+    assert!(line.contains("access.toml:1: "), "{line}");
+    assert_eq!((code(&old), code(&new)), (Some(8), Some(0)));
 }

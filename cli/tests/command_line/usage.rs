@@ -40,10 +40,10 @@ pub(crate) const COMMANDS: [&str; 37] = [
     "log",
     "backup",
     "check",
-    "restore",
     "token",
     "token new",
     "token check",
+    "restore",
     "completions",
 ];
 

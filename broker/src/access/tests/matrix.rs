@@ -166,9 +166,9 @@ requests! {
     DeclareQueue [Producer Worker Operator] Named |about| {
         Ask::DeclareQueue(wire::DeclareQueue { queue: last(&about.queues), ..Default::default() })
     };
-    Info [Reader Operator] Whole |_| Ask::Info(wire::Info {});
     Drain [Operator] Whole |_| Ask::Drain(wire::Drain { draining: false });
-    LogFilter [Operator] Whole |_| Ask::LogFilter(wire::LogFilter { filter: None });
+    LogFilter [Reader Operator] Whole |_| Ask::LogFilter(wire::LogFilter::default());
+    Info [Reader Operator] Whole |_| Ask::Info(wire::Info {});
     DeclareMailbox [Producer Worker Operator] Named |about| {
         let mailbox = format!("{}.mail", last(&about.queues));
         Ask::DeclareMailbox(wire::DeclareMailbox { mailbox, ..Default::default() })

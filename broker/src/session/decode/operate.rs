@@ -95,16 +95,6 @@ pub(super) fn backup(backup: wire::Backup, bounds: &Bounds) -> Checked<Operate> 
     Ok(Operate::Backup(backup.folder.into()))
 }
 
-pub(super) fn log_filter(filter: wire::LogFilter) -> Checked<Operate> {
-    match filter.filter {
-        Some(filter) if filter.len() > LOG_FILTER_BYTES_MAX => Err(invalid(format!(
-            "a log filter has at most {LOG_FILTER_BYTES_MAX} bytes, this one has {}",
-            filter.len()
-        ))),
-        filter => Ok(Operate::LogFilter(filter.map(Into::into))),
-    }
-}
-
 /// The name of a backup below the folder of all backups.
 fn backup_name(name: &str) -> Checked<PathBuf> {
     let path = Path::new(name);
@@ -115,6 +105,16 @@ fn backup_name(name: &str) -> Checked<PathBuf> {
         false => Err(invalid(
             "a backup of this broker has a name without `/`, and goes into its backup_folder",
         )),
+    }
+}
+
+pub(super) fn log_filter(filter: wire::LogFilter) -> Checked<Operate> {
+    match filter.filter {
+        Some(filter) if filter.len() > LOG_FILTER_BYTES_MAX => Err(invalid(format!(
+            "a log filter has at most {LOG_FILTER_BYTES_MAX} bytes, this one has {}",
+            filter.len()
+        ))),
+        filter => Ok(Operate::LogFilter(filter.map(Into::into))),
     }
 }
 
