@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use celeriac_proto::wire::{self, client_frame, server_frame, task_report};
 use celeriac_proto::{FrameCodec, limits};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -213,6 +213,28 @@ impl RawConnection {
         Ok(self.last_request)
     }
 
+    /// Keeps a request until the next [`flush`](Self::flush), which sends it together with others.
+    /// Many bytes are sent before.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection is gone.
+    pub async fn feed(&mut self, body: Request) -> Result<u64, Lost> {
+        self.last_request += 1;
+        let frame =
+            wire::ClientFrame { request_id: self.last_request, timeout_ms: 0, body: Some(body) };
+        self.frames.feed(frame).await.map_err(|error| Lost(error.to_string()))?;
+        Ok(self.last_request)
+    }
+
+    /// Sends the requests that were kept.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection is gone.
+    pub async fn flush(&mut self) -> Result<(), Lost> {
+        let flushed = SinkExt::<wire::ClientFrame>::flush(&mut self.frames).await;
+        flushed.map_err(|error| Lost(error.to_string()))
+    }
+
     /// Sends a request that needs no answer, with the id 0.
     ///
     /// # Errors
@@ -295,6 +317,14 @@ impl RawConnection {
             }
             self.receive().await?;
         }
+    }
+
+    /// The next frame, if it has come already.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection ended first.
+    pub fn next_there(&mut self) -> Result<Option<(u64, Answer)>, Lost> {
+        self.next().now_or_never().transpose()
     }
 
     /// Sends a request and waits for its answer.

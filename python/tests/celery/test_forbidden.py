@@ -18,9 +18,11 @@ SENTENCE = "the access `web` does not allow the queue `mail`"
 
 def test_what_the_access_forbids_is_an_error_of_its_own_and_is_not_sent_again() -> None:
     error = BrokerError.of(_codec.ErrorCode.FORBIDDEN, SENTENCE)
-    assert isinstance(error, Forbidden) and not error.retryable
+    assert isinstance(error, Forbidden)
+    assert not error.retryable
     published = channel_error(error, "Basic.publish")
-    assert isinstance(published, amqp.AccessRefused) and isinstance(published, OperationalError)
+    assert isinstance(published, amqp.AccessRefused)
+    assert isinstance(published, OperationalError)
     assert not isinstance(published, RECOVERABLE_CHANNEL_ERRORS)
     assert SENTENCE in str(published)
     # A worker whose queues are forbidden ends with a sentence, and does not connect again.

@@ -1,6 +1,7 @@
 //! Cheap producers and workers on raw connections: they build, send and count frames, and nothing
 //! more. A worker completes its deliveries without reporting a start, as a worker with fast
-//! handlers may. Producers keep `window` batches in flight.
+//! handlers may. Producers keep `window` batches in flight. Both handle everything that has come, and
+//! then write once, as the drivers of the peers do.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -123,23 +124,25 @@ pub(crate) async fn produce(
             let submit = wire::Submit { tasks: tasks.collect() };
             next += batch as u64;
             let begun = Instant::now();
-            under_way.push_back((
-                connection.send(Request::Submit(submit), 0).await.map_err(lost)?,
-                begun,
-            ));
+            let sent = connection.feed(Request::Submit(submit)).await.map_err(lost)?;
+            under_way.push_back((sent, begun));
         }
         if under_way.is_empty() {
             return Ok(submitted);
         }
-        let (id, answer) = connection.next().await.map_err(lost)?;
-        let Answer::SubmitReply(reply) = answer else { bail!("no SubmitReply but {answer:?}") };
-        let refused = reply.outcomes.iter().find(|outcome| outcome.error.is_some());
-        ensure!(refused.is_none(), "a submit was refused: {refused:?}");
-        let place = under_way.iter().position(|(sent, _)| *sent == id);
-        let sent = place.and_then(|place| under_way.remove(place));
-        let (_, begun) = sent.context("an answer to nothing that was asked")?;
-        submitted.latencies.push(begun.elapsed());
-        submitted.tasks += reply.outcomes.len() as u64;
+        connection.flush().await.map_err(lost)?;
+        let mut next = Some(connection.next().await.map_err(lost)?);
+        while let Some((id, answer)) = next {
+            let Answer::SubmitReply(reply) = answer else { bail!("no SubmitReply but {answer:?}") };
+            let refused = reply.outcomes.iter().find(|outcome| outcome.error.is_some());
+            ensure!(refused.is_none(), "a submit was refused: {refused:?}");
+            let place = under_way.iter().position(|(sent, _)| *sent == id);
+            let sent = place.and_then(|place| under_way.remove(place));
+            let (_, begun) = sent.context("an answer to nothing that was asked")?;
+            submitted.latencies.push(begun.elapsed());
+            submitted.tasks += reply.outcomes.len() as u64;
+            next = connection.next_there().map_err(lost)?;
+        }
     }
 }
 
@@ -207,8 +210,15 @@ pub(crate) async fn work(
 ) -> Result<()> {
     let mut connection = RawConnection::worker(address, &[QUEUE], &[NAME], shape.credit).await;
     let result = result(shape.result);
+    let mut next = None;
     loop {
-        let (_, answer) = connection.next().await.map_err(lost)?;
+        let (_, answer) = match next {
+            Some(next) => next,
+            None => {
+                connection.flush().await.map_err(lost)?;
+                connection.next().await.map_err(lost)?
+            }
+        };
         match answer {
             Answer::Deliver(deliver) => {
                 let mut reports = deliver.deliveries.into_iter().map(|delivery| wire::TaskReport {
@@ -223,7 +233,7 @@ pub(crate) async fn work(
                 while reports.len() > 0 {
                     let report =
                         wire::Report { reports: reports.by_ref().take(shape.batch).collect() };
-                    connection.send(Request::Report(report), 0).await.map_err(lost)?;
+                    connection.feed(Request::Report(report)).await.map_err(lost)?;
                 }
             }
             Answer::ReportReply(reply) => {
@@ -234,6 +244,7 @@ pub(crate) async fn work(
             }
             other => bail!("neither a delivery nor an answer but {other:?}"),
         }
+        next = connection.next_there().map_err(lost)?;
     }
 }
 
