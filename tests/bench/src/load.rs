@@ -1,7 +1,7 @@
 //! Cheap producers and workers on raw connections: they build, send and count frames, and nothing
 //! more. A worker completes its deliveries without reporting a start, as a worker with fast
-//! handlers may. Producers keep `window` batches in flight. Both handle everything that has come, and
-//! then write once, as the drivers of the peers do.
+//! handlers may. Producers keep `window` batches in flight. Both handle everything that has come,
+//! and then write once, as the drivers of the peers do.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
