@@ -83,7 +83,7 @@ pub const BUGS: [Bug; 20] = [
         name: "ReplyBeforeTheCommit",
         promise: "promise 1",
         file: "broker/src/commit/committer.rs",
-        before: "let departures = self.prepare(batch.effects)?;",
+        before: "let mut departures = self.prepare(batch.effects)?;",
         after: "let mut departures = self.prepare(batch.effects)?;\n        if IS_PLANTED {\n            \
                 for departure in std::mem::take(&mut departures) {\n                \
                 self.depart(departure);\n            }\n        }",
