@@ -214,6 +214,11 @@ impl Access {
         Some(Visitor { access: self.clone(), entry, peer })
     }
 
+    /// Returns when every line of the audit file is written.
+    pub(crate) async fn written(&self) {
+        self.0.audit.written().await;
+    }
+
     /// Writes down that nobody knows a client.
     pub(crate) fn note_failed_login(&self, peer: SocketAddr) {
         let now = self.0.clock.now();

@@ -41,6 +41,9 @@ const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// When the broker closes, connections have this long to take their last answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// When the broker ends, the last lines of the audit log have this long to be written.
+const LAST_AUDIT: Duration = Duration::from_secs(1);
+
 /// When the disk has failed during a start, the start has this long to report the failure itself.
 const DISK_FAILURE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -224,10 +227,7 @@ impl Broker {
             ended = driver => ended.unwrap_or_else(|_| Err(RunError::panicked())),
             () = overdue.cancelled() => return Err(RunError::overdue(commit_timeout)),
         };
-        sessions.close();
-        if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
-            warn!("some connections did not take their last answers");
-        }
+        finish(&sessions, access.as_ref()).await;
         result
     }
 
@@ -299,6 +299,19 @@ fn store_config(config: &Config) -> StoreConfig {
 
 /// The result of opening a store.
 type Opened = Result<(Store, Marks), celeriac_store::Error>;
+
+/// Waits for the last answers to the clients, and for the last lines of the audit log.
+async fn finish(sessions: &TaskTracker, access: Option<&Access>) {
+    sessions.close();
+    if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
+        warn!("some connections did not take their last answers");
+    }
+    if let Some(access) = access
+        && tokio::time::timeout(LAST_AUDIT, access.written()).await.is_err()
+    {
+        warn!("the last lines of the audit log may be missing: its disk does not answer");
+    }
+}
 
 /// Opens a store and builds the machine from its records.
 pub(crate) fn open_with(

@@ -11,14 +11,15 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use celeriac_machine::command::{
     Ask, CancelTarget, Dead, Mail, Monotonic, Observe, Operate, Produce, Route, Work,
 };
 use celeriac_record::Timestamp;
+use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::clock::moment;
@@ -39,6 +40,8 @@ const ADDRESSES_MAX: usize = 64;
 pub(super) struct Audit {
     /// `None`: to the log.
     file: Option<SyncSender<Note>>,
+    /// The thread opens the file again before the next line: somebody may have moved it away.
+    is_to_reopen: Arc<AtomicBool>,
     /// Lines that found no room since the last one that did.
     missing: AtomicU64,
     logins: Mutex<BTreeMap<Option<IpAddr>, Logins>>,
@@ -47,8 +50,10 @@ pub(super) struct Audit {
 #[derive(Debug)]
 enum Note {
     Line(String),
-    /// Opens the file again: somebody may have moved it away.
-    Reopen,
+    /// Looks whether the file is to be opened again.
+    Look,
+    /// Told when every line before it is written.
+    Written(oneshot::Sender<()>),
 }
 
 /// The failed logins of an address.
@@ -83,22 +88,36 @@ impl Audit {
     /// # Errors
     /// The file cannot be opened, or there is no thread.
     pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
-        let (missing, logins) = Default::default();
-        let Some(path) = path else { return Ok(Self { file: None, missing, logins }) };
+        let (is_to_reopen, missing, logins) = <(Arc<AtomicBool>, _, _)>::default();
+        let Some(path) = path else {
+            return Ok(Self { file: None, is_to_reopen, missing, logins });
+        };
         let file = open(path)?;
         let (sender, notes) = sync_channel(WAITING_MAX);
-        let path = path.to_owned();
+        let (path, reopen) = (path.to_owned(), is_to_reopen.clone());
         std::thread::Builder::new()
             .name("celeriac-audit".to_owned())
-            .spawn(move || write_all(file, &path, &notes))?;
-        Ok(Self { file: Some(sender), missing, logins })
+            .spawn(move || write_all(file, &path, &reopen, &notes))?;
+        Ok(Self { file: Some(sender), is_to_reopen, missing, logins })
     }
 
     /// Opens the file again, so that it can be rotated.
     pub(super) fn reopen(&self) {
         if let Some(file) = &self.file {
-            // A full channel has more lines than a rotation is worth.
-            let _ = file.try_send(Note::Reopen);
+            self.is_to_reopen.store(true, Ordering::Release);
+            // A full channel has lines, and before the next of them the thread looks too.
+            let _ = file.try_send(Note::Look);
+        }
+    }
+
+    /// Returns when every line is written.
+    pub(super) async fn written(&self) {
+        let Some(file) = self.file.clone() else { return };
+        let (told, written) = oneshot::channel();
+        // A full channel has room again when the disk has taken some lines.
+        let sent = tokio::task::spawn_blocking(move || file.send(Note::Written(told)));
+        if sent.await.is_ok_and(|sent| sent.is_ok()) {
+            let _ = written.await;
         }
     }
 
@@ -324,12 +343,23 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Writes lines until there is no more sender.
-fn write_all(mut file: File, path: &Path, notes: &Receiver<Note>) {
+fn write_all(mut file: File, path: &Path, reopen: &AtomicBool, notes: &Receiver<Note>) {
     let mut has_failed = false;
     for note in notes {
+        let opened = match reopen.swap(false, Ordering::Acquire) {
+            true => open(path).map(|opened| file = opened).inspect_err(|_| {
+                // The lines go on into the file before, and each of them tries again.
+                reopen.store(true, Ordering::Release);
+            }),
+            false => Ok(()),
+        };
         let written = match note {
-            Note::Line(line) => file.write_all(line.as_bytes()),
-            Note::Reopen => open(path).map(|opened| file = opened),
+            Note::Line(line) => file.write_all(line.as_bytes()).and(opened),
+            Note::Look => opened,
+            Note::Written(told) => {
+                let _ = told.send(());
+                opened
+            }
         };
         match written {
             Ok(()) => has_failed = false,
@@ -345,6 +375,31 @@ fn write_all(mut file: File, path: &Path, notes: &Receiver<Note>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn o12_every_line_is_written_at_the_end_and_a_file_that_was_moved_is_made_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, moved) = (folder.path().join("audit"), folder.path().join("audit.1"));
+        let audit = Audit::open(Some(&path)).expect("it can be made");
+        let who = Who { entry: Some("a"), peer: SocketAddr::from(([10, 0, 0, 1], 7)), at: 0 };
+        let write =
+            |count| (0..count).for_each(|_| audit.request(who, "x", &Object::default(), "y"));
+        let lines = |path| std::fs::read_to_string(path).expect("it is there").lines().count();
+        write(1_000);
+        audit.written().await;
+        assert_eq!(lines(&path), 1_000);
+        std::fs::rename(&path, &moved).expect("it is ours");
+        // A folder in its place cannot be opened: the lines go on into the file before.
+        std::fs::create_dir(&path).expect("its name is free");
+        audit.reopen();
+        write(10);
+        audit.written().await;
+        assert_eq!(lines(&moved), 1_010);
+        std::fs::remove_dir(&path).expect("it is empty");
+        write(5);
+        audit.written().await;
+        assert_eq!((lines(&moved), lines(&path)), (1_010, 5));
+    }
 
     #[test]
     fn o12_an_address_has_ten_lines_of_failed_logins_a_second_and_then_a_count() {

@@ -33,7 +33,7 @@ impl Rights {
     pub(super) fn check_connect(&self, entry: &str, connect: &Connect) -> Allowed {
         let Some(worker) = &connect.worker else { return Ok(()) };
         if !self.roles.contains(&Role::Worker) {
-            return Err(forbidden(entry, "has not the role worker"));
+            return Err(forbidden(entry, "does not have the role worker"));
         }
         let Some(scope) = &self.scope else { return Ok(()) };
         for (queue, _) in &worker.queues {
@@ -61,7 +61,7 @@ impl Rights {
         if !roles.iter().any(|role| self.roles.contains(role)) {
             let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
             let needs = names.join(" or ");
-            return Err(forbidden(entry, &format!("has not the role {needs}")));
+            return Err(forbidden(entry, &format!("does not have the role {needs}")));
         }
         if bodies && !self.bodies && !self.roles.contains(&Role::Producer) {
             return Err(forbidden(

@@ -105,7 +105,7 @@ fn o2_a_broker_with_an_access_file_asks_each_client_for_its_token() {
     assert!(foreign.stderr.contains(sentence), "{foreign:?}");
     let refused = with_token(&broker, &token, &["queues", "pause", "songs"]);
     assert_eq!(refused.code, Some(8), "{refused:?}");
-    assert!(refused.stderr.contains("has not the role"), "{refused:?}");
+    assert!(refused.stderr.contains("does not have the role"), "{refused:?}");
     assert_eq!(with_token(&broker, &token, &["status", "a"]).code, Some(0));
 }
 
