@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use celeriac_machine::command::{Ask, Code, Connect, Refusal, Scope};
 use celeriac_record::Timestamp;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::{Clock, moment};
 use crate::config::{AuditWhat, Config};
@@ -46,8 +46,6 @@ struct Inner {
     clock: Clock,
     /// Every change wakes the sessions, which look at their entries again.
     entries: watch::Sender<Arc<Entries>>,
-    /// Who holds the lock reads the file.
-    reading: Mutex<()>,
     backup_folder: Option<PathBuf>,
     audit: Audit,
     audited: AuditWhat,
@@ -137,29 +135,8 @@ impl Access {
         log(&contents.warnings, contents.entries.all().len(), "the access file was read");
         let (entries, _) = watch::channel(Arc::new(contents.entries));
         let (backup_folder, audited) = (config.backup_folder.clone(), config.audit);
-        let reading = Mutex::new(());
-        let inner = Inner { file, clock, entries, reading, backup_folder, audit, audited };
+        let inner = Inner { file, clock, entries, backup_folder, audit, audited };
         Ok(Some(Self(Arc::new(inner))))
-    }
-
-    /// Reads the file again, and opens the audit file again. Within a second every session is
-    /// judged by the new entries: one whose entry is gone, or changed, is closed. When the file
-    /// cannot be used, the entries from before still count, and the log has an error line.
-    ///
-    /// # Errors
-    /// The first mistake in the file.
-    pub async fn reload(&self) -> Result<(), AccessError> {
-        let _reading = self.0.reading.lock().await;
-        match self.prepare().await {
-            Ok(prepared) => {
-                self.take(prepared);
-                Ok(())
-            }
-            Err(error) => {
-                error!(%error, "the access file was read again and is not taken: the one before still counts");
-                Err(error)
-            }
-        }
     }
 
     /// Reads the file, and changes nothing.
@@ -169,7 +146,8 @@ impl Access {
         read.expect("reading the access file does not panic").map(Prepared)
     }
 
-    /// Takes the entries that were read, and opens the audit file again.
+    /// Takes the entries that were read, and opens the audit file again. Within a second every
+    /// session is judged by these entries: one whose entry is gone, or has changed, is closed.
     pub(crate) fn take(&self, Prepared(contents): Prepared) {
         self.0.audit.reopen();
         log(&contents.warnings, contents.entries.all().len(), "the access file was read again");

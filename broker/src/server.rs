@@ -131,12 +131,6 @@ impl Broker {
         self.certificates.clone()
     }
 
-    /// The access list of a broker with an access file. With this handle it can be read again while
-    /// the broker serves.
-    pub fn access(&self) -> Option<Access> {
-        self.access.clone()
-    }
-
     /// Clients may show and change this filter of the log.
     #[must_use]
     pub fn with_log(mut self, filter: LogFilter) -> Self {

@@ -1,6 +1,6 @@
-//! Requests of operators about queues: configure, pause, purge, delete; and the drain of all of
-//! them. Before the answer the
-//! broker takes tasks that must not begin any more back from their workers.
+//! Requests of operators about queues: configure, pause, purge, delete; and the drain of the
+//! broker. Before the answer the broker takes tasks that must not begin any more back from their
+//! workers.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

@@ -53,13 +53,13 @@ fn pass(name: &str, lines: &str) -> Pass {
 const EVERYTHING: &str = "roles = [\"producer\", \"worker\", \"reader\", \"operator\"]\nqueues = [\"*\"]\nnames = [\"*\"]";
 
 /// A broker with an access file.
-struct House {
+struct Served {
     folder: TempDir,
     shared: Arc<Shared>,
     latest: AtomicU64,
 }
 
-impl House {
+impl Served {
     async fn with(passes: &[&Pass]) -> Self {
         Self::with_config(passes, |_| ()).await
     }
@@ -75,11 +75,11 @@ impl House {
         change(&mut config);
         write(&folder, passes);
         let broker = Broker::open(config).await.expect("the access file is right");
-        let access = broker.access().expect("the broker has an access file");
-        tokio::spawn(async move { access.keep_fresh().await });
         let places = Places { guests: 64, connections: 1_000 };
         let Running { shared, .. } =
             broker.start(places, Decoding::Apart, commit::start).expect("the broker starts");
+        let access = shared.access.clone().expect("the broker has an access file");
+        tokio::spawn(async move { access.keep_fresh().await });
         Self { folder, shared, latest: AtomicU64::new(0) }
     }
 
@@ -90,7 +90,8 @@ impl House {
     /// Writes another access file and reads it.
     async fn change(&self, passes: &[&Pass]) {
         write(&self.folder, passes);
-        self.access().reload().await.expect("the access file is right");
+        let prepared = self.access().prepare().await.expect("the access file is right");
+        self.access().take(prepared);
     }
 
     fn audit_file(&self) -> PathBuf {
@@ -114,7 +115,7 @@ impl House {
     }
 
     /// A connection before its Hello.
-    async fn knock(&self, identities: &[&str]) -> Caller {
+    async fn open_connection(&self, identities: &[&str]) -> Caller {
         let connection = self.latest.fetch_add(1, Ordering::Relaxed) + 1;
         let (stream, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(theirs);
@@ -139,7 +140,7 @@ impl House {
         pass: &Pass,
         worker: Option<wire::WorkerInfo>,
     ) -> Result<Caller, wire::Error> {
-        let mut caller = self.knock(&[]).await;
+        let mut caller = self.open_connection(&[]).await;
         match caller.hello(&pass.token, worker).await {
             Answer::Welcome(_) => Ok(caller),
             Answer::Error(error) => Err(error),

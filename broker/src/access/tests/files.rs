@@ -5,7 +5,7 @@ use std::path::Path;
 
 use celeriac_proto::wire::ErrorCode;
 
-use super::{EVERYTHING, House, pass};
+use super::{EVERYTHING, Served, pass};
 use crate::access::{Access, Role, file};
 use crate::config::{Config, ConfigError};
 
@@ -158,12 +158,12 @@ fn o2_an_access_file_excludes_the_one_token_and_other_settings_need_it() {
 #[tokio::test]
 async fn o7_a_broken_file_changes_nothing_when_it_is_read_again() {
     let all = pass("all", EVERYTHING);
-    let house = House::with(&[&all]).await;
-    let mut caller = house.call(&all).await;
-    let path = house.folder.path().join("access.toml");
+    let served = Served::with(&[&all]).await;
+    let mut caller = served.call(&all).await;
+    let path = served.folder.path().join("access.toml");
     std::fs::write(&path, "[[token]]\n").expect("written");
-    let error = house.access().reload().await.expect_err("the file is broken");
+    let error = served.access().prepare().await.expect_err("the file is broken");
     assert!(error.to_string().contains("access.toml:1: "), "{error}");
     assert_eq!(caller.submit(&[("a", "q", "t")]).await, [ErrorCode::Unspecified]);
-    house.call(&all).await;
+    served.call(&all).await;
 }

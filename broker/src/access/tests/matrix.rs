@@ -228,8 +228,8 @@ const MISSING: [&str; 3] = ["missing-waits", "missing-dead", "missing-held"];
 
 /// Fills the broker with tasks of others: one that waits, one that is dead and one that a worker
 /// holds. Returns the worker's connection.
-async fn fill(house: &House, all: &Pass) -> Caller {
-    let mut admin = house.call(all).await;
+async fn fill(served: &Served, all: &Pass) -> Caller {
+    let mut admin = served.call(all).await;
     let tasks = [
         (FOREIGN[1], "foreign", "foreign.t"),
         (FOREIGN[2], "foreign", "foreign.t"),
@@ -244,7 +244,7 @@ async fn fill(house: &House, all: &Pass) -> Caller {
         let declare = wire::DeclareExchange { exchange, r#type: kind, ..Default::default() };
         admin.ask(Ask::DeclareExchange(declare)).await;
     }
-    let mut worker = house.work(all, &["foreign"], "foreign.t").await.expect("it may work");
+    let mut worker = served.work(all, &["foreign"], "foreign.t").await.expect("it may work");
     let take = wire::Take { queue: "foreign".to_owned(), count: 2 };
     let taken = worker.ask(Ask::Take(take)).await;
     assert!(matches!(taken, Answer::CountReply(wire::CountReply { count: 2 })), "{taken:?}");
@@ -273,10 +273,10 @@ async fn foreign_world(admin: &mut Caller) -> String {
 }
 
 /// A connection with this pass. A worker says so in its Hello.
-async fn enter(house: &House, pass: &Pass, role: Role) -> Caller {
+async fn enter(served: &Served, pass: &Pass, role: Role) -> Caller {
     match role {
-        Role::Worker => house.work(pass, &[], "own.t").await.expect("it may work"),
-        _ => house.call(pass).await,
+        Role::Worker => served.work(pass, &[], "own.t").await.expect("it may work"),
+        _ => served.call(pass).await,
     }
 }
 
@@ -299,15 +299,15 @@ async fn o2_each_role_may_send_its_requests_and_no_other() {
     let passes = Role::ALL.map(|role| (role, pass_of(role, "[\"*\"]")));
     let mut known = vec![&all];
     known.extend(passes.iter().map(|(_, pass)| pass));
-    let house = House::with(&known).await;
-    let _worker = fill(&house, &all).await;
-    let (mut admin, mut count) = (house.call(&all).await, 0);
+    let served = Served::with(&known).await;
+    let _worker = fill(&served, &all).await;
+    let (mut admin, mut count) = (served.call(&all).await, 0);
     for row in ROWS {
         for (role, pass) in &passes {
             let id = fresh(&mut admin, &mut count).await;
             let ask = (row.make)(&about(&["own"], &[&id]));
             assert_eq!(kind_of(&ask), row.kind);
-            let answer = enter(&house, pass, *role).await.ask(ask).await;
+            let answer = enter(&served, pass, *role).await.ask(ask).await;
             let may = row.roles.is_empty() || row.roles.contains(role);
             let is_refused = code_of(&answer) == ErrorCode::Forbidden;
             let (kind, role) = (row.kind, role.name());
@@ -326,9 +326,9 @@ async fn o8_what_is_of_others_is_forbidden_by_name_and_does_not_exist_by_id() {
     let passes = Role::ALL.map(|role| (role, pass_of(role, "[\"own\", \"own.*\"]")));
     let mut known = vec![&all];
     known.extend(passes.iter().map(|(_, pass)| pass));
-    let house = House::with(&known).await;
-    let _worker = fill(&house, &all).await;
-    let (mut admin, mut count) = (house.call(&all).await, 0);
+    let served = Served::with(&known).await;
+    let _worker = fill(&served, &all).await;
+    let (mut admin, mut count) = (served.call(&all).await, 0);
     let before = foreign_world(&mut admin).await;
     for row in ROWS {
         for (role, pass) in passes.iter().filter(|(role, _)| row.roles.contains(role)) {
@@ -344,7 +344,7 @@ async fn o8_what_is_of_others_is_forbidden_by_name_and_does_not_exist_by_id() {
                 about(&["own", "foreign"], &[&second, FOREIGN[0], FOREIGN[1], FOREIGN[2]]),
                 about(&["own", "own"], &[&third, MISSING[0], MISSING[1], MISSING[2]]),
             ] {
-                let answer = enter(&house, pass, *role).await.ask((row.make)(&about)).await;
+                let answer = enter(&served, pass, *role).await.ask((row.make)(&about)).await;
                 asked.push(answer);
             }
             let [own, foreign, missing, mixed, mixed_missing]: [Answer; 5] =

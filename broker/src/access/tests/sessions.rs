@@ -28,12 +28,12 @@ async fn o2_with_an_access_file_each_client_names_an_entry_of_it() {
         token: String::new(),
         entry: format!("{host}roles = [\"reader\"]\nqueues = [\"*\"]\nnames = [\"*\"]\n"),
     };
-    let house = House::with(&[&all, &certificate]).await;
-    house.call(&all).await;
+    let served = Served::with(&[&all, &certificate]).await;
+    served.call(&all).await;
     let other = pass("other", EVERYTHING);
     let same_id = format!("{}_{}", &all.token[..12], "x".repeat(43));
     for token in [other.token.as_str(), "", "s3cret", &same_id, &all.token[..55]] {
-        let answer = house.knock(&[]).await.hello(token, None).await;
+        let answer = served.open_connection(&[]).await.hello(token, None).await;
         assert_eq!(code_of(&answer), ErrorCode::Unauthenticated, "{token}");
     }
     // A certificate that no entry names has no rights; a token counts before a certificate.
@@ -43,11 +43,11 @@ async fn o2_with_an_access_file_each_client_names_an_entry_of_it() {
         (&["dns:other.example"], all.token.as_str(), true),
         (&["dns:gpu.example"], "s3cret", false),
     ] {
-        let answer = house.knock(identities).await.hello(token, None).await;
+        let answer = served.open_connection(identities).await.hello(token, None).await;
         let code = if is_known { ErrorCode::Unspecified } else { ErrorCode::Unauthenticated };
         assert_eq!(code_of(&answer), code, "{identities:?}");
     }
-    let mut reader = house.knock(&["dns:gpu.example"]).await;
+    let mut reader = served.open_connection(&["dns:gpu.example"]).await;
     reader.hello("", None).await;
     assert_eq!(reader.submit(&[("a", "q", "t")]).await, [ErrorCode::Forbidden]);
 }
@@ -57,16 +57,16 @@ async fn o2_a_worker_needs_its_role_its_queues_and_its_names() {
     let limited =
         pass("worker", "roles = [\"worker\"]\nqueues = [\"songs\"]\nnames = [\"songs.*\"]");
     let reader = pass("reader", "roles = [\"reader\"]\nqueues = [\"*\"]\nnames = [\"*\"]");
-    let house = House::with(&[&limited, &reader]).await;
+    let served = Served::with(&[&limited, &reader]).await;
     let code = |outcome: Result<Caller, wire::Error>| {
         outcome.map_or_else(|error| error.code(), |_| ErrorCode::Unspecified)
     };
-    assert_eq!(code(house.work(&limited, &["songs"], "songs.play").await), ErrorCode::Unspecified);
-    assert_eq!(code(house.work(&limited, &["mail"], "songs.play").await), ErrorCode::Forbidden);
-    assert_eq!(code(house.work(&limited, &["songs"], "mail.send").await), ErrorCode::Forbidden);
-    assert_eq!(code(house.work(&reader, &["songs"], "songs.play").await), ErrorCode::Forbidden);
+    assert_eq!(code(served.work(&limited, &["songs"], "songs.play").await), ErrorCode::Unspecified);
+    assert_eq!(code(served.work(&limited, &["mail"], "songs.play").await), ErrorCode::Forbidden);
+    assert_eq!(code(served.work(&limited, &["songs"], "mail.send").await), ErrorCode::Forbidden);
+    assert_eq!(code(served.work(&reader, &["songs"], "songs.play").await), ErrorCode::Forbidden);
     let any = wire::WorkerInfo { any_name: true, ..worker(&["songs"], "songs.play") };
-    assert_eq!(code(house.connect(&limited, Some(any)).await), ErrorCode::Forbidden);
+    assert_eq!(code(served.connect(&limited, Some(any)).await), ErrorCode::Forbidden);
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn o2_a_reader_gets_payloads_and_results_only_with_bodies() {
     let reader = pass("reader", &format!("roles = [\"reader\"]\n{names}"));
     let bodies = pass("bodies", &format!("roles = [\"reader\"]\n{names}\nbodies = true"));
     let producer = pass("producer", &format!("roles = [\"producer\"]\n{names}"));
-    let house = House::with(&[&reader, &bodies, &producer]).await;
+    let served = Served::with(&[&reader, &bodies, &producer]).await;
     let get = |with_results, with_payloads| {
         Ask::Get(wire::Get { ids: vec!["a".to_owned()], with_results, with_payloads })
     };
@@ -84,7 +84,7 @@ async fn o2_a_reader_gets_payloads_and_results_only_with_bodies() {
         (&bodies, ErrorCode::Unspecified),
         (&producer, ErrorCode::Unspecified),
     ] {
-        let mut caller = house.call(pass).await;
+        let mut caller = served.call(pass).await;
         assert_eq!(code_of(&caller.ask(get(false, false)).await), ErrorCode::Unspecified);
         assert_eq!(code_of(&caller.ask(get(true, false)).await), code);
         assert_eq!(code_of(&caller.ask(get(false, true)).await), code);
@@ -95,9 +95,9 @@ async fn o2_a_reader_gets_payloads_and_results_only_with_bodies() {
 async fn o8_an_id_of_others_is_a_conflict_without_a_state() {
     let all = pass("all", EVERYTHING);
     let own = scoped("own", ALL_ROLES, "[\"own\"]");
-    let house = House::with(&[&all, &own]).await;
-    house.call(&all).await.submit(&[("a", "foreign", "t")]).await;
-    let mut caller = house.call(&own).await;
+    let served = Served::with(&[&all, &own]).await;
+    served.call(&all).await.submit(&[("a", "foreign", "t")]).await;
+    let mut caller = served.call(&own).await;
     for on_conflict in 0..6 {
         let task = wire::Task {
             id: "a".to_owned(),
@@ -119,10 +119,10 @@ async fn o8_an_id_of_others_is_a_conflict_without_a_state() {
 async fn o8_a_request_without_an_answer_that_is_forbidden_has_none_and_does_nothing() {
     let reader = pass("reader", "roles = [\"reader\"]\nqueues = [\"*\"]\nnames = [\"*\"]");
     let all = pass("all", EVERYTHING);
-    let house = House::with(&[&all, &reader]).await;
+    let served = Served::with(&[&all, &reader]).await;
     let declare = wire::DeclareMailbox { mailbox: "m".to_owned(), ..Default::default() };
-    house.call(&all).await.ask(Ask::DeclareMailbox(declare)).await;
-    let mut caller = house.call(&reader).await;
+    served.call(&all).await.ask(Ask::DeclareMailbox(declare)).await;
+    let mut caller = served.call(&reader).await;
     let publish = wire::Publish { routing_key: "m".to_owned(), ..Default::default() };
     caller.send(0, Ask::Publish(publish)).await;
     let mailboxes = caller.ask(Ask::ListMailboxes(wire::ListMailboxes::default())).await;
@@ -135,8 +135,8 @@ async fn o8_a_request_without_an_answer_that_is_forbidden_has_none_and_does_noth
 async fn o9_lists_and_streams_have_what_is_in_the_scope_alone() {
     let all = pass("all", EVERYTHING);
     let own = scoped("own", ALL_ROLES, "[\"own\", \"own.*\"]");
-    let house = House::with(&[&all, &own]).await;
-    let mut admin = house.call(&all).await;
+    let served = Served::with(&[&all, &own]).await;
+    let mut admin = served.call(&all).await;
     admin.submit(&[("f", "foreign", "t"), ("o", "own", "t")]).await;
     for queue in ["own.mail", "foreign.mail"] {
         let declare = wire::DeclareMailbox { mailbox: queue.to_owned(), ..Default::default() };
@@ -148,9 +148,9 @@ async fn o9_lists_and_streams_have_what_is_in_the_scope_alone() {
         };
         admin.ask(Ask::DeclareExchange(exchange)).await;
     }
-    let _both = house.work(&all, &["own", "foreign"], "t").await.expect("it may work");
-    let _foreign = house.work(&all, &["foreign"], "t").await.expect("it may work");
-    let mut caller = house.call(&own).await;
+    let _both = served.work(&all, &["own", "foreign"], "t").await.expect("it may work");
+    let _foreign = served.work(&all, &["foreign"], "t").await.expect("it may work");
+    let mut caller = served.call(&own).await;
     let listed = [
         caller.ask(Ask::ListTasks(wire::ListTasks::default())).await,
         caller
@@ -185,8 +185,8 @@ async fn o9_lists_and_streams_have_what_is_in_the_scope_alone() {
 async fn o9_what_is_done_to_many_tasks_leaves_those_of_others() {
     let all = pass("all", EVERYTHING);
     let own = scoped("own", ALL_ROLES, "[\"own\"]");
-    let house = House::with(&[&all, &own]).await;
-    let mut admin = house.call(&all).await;
+    let served = Served::with(&[&all, &own]).await;
+    let mut admin = served.call(&all).await;
     let task = |id: &str, queue: &str| wire::Task {
         id: id.to_owned(),
         queue: queue.to_owned(),
@@ -197,7 +197,7 @@ async fn o9_what_is_done_to_many_tasks_leaves_those_of_others() {
     };
     let tasks = vec![task("f", "foreign"), task("o", "own"), task("p", "own")];
     admin.ask(Ask::Submit(wire::Submit { tasks })).await;
-    let mut caller = house.call(&own).await;
+    let mut caller = served.call(&own).await;
     for cancel in [
         wire::Cancel { tag: "night".to_owned(), ..Default::default() },
         wire::Cancel { root_id: "f".to_owned(), ..Default::default() },
@@ -212,34 +212,34 @@ async fn o9_what_is_done_to_many_tasks_leaves_those_of_others() {
 #[tokio::test]
 async fn o5_two_entries_of_one_name_count_at_once_and_o6_one_that_is_gone_ends_its_sessions() {
     let (old, new) = (pass("web", EVERYTHING), pass("web", EVERYTHING));
-    let house = House::with(&[&old]).await;
-    let mut before = house.call(&old).await;
-    house.change(&[&old, &new]).await;
-    let mut after = house.call(&new).await;
+    let served = Served::with(&[&old]).await;
+    let mut before = served.call(&old).await;
+    served.change(&[&old, &new]).await;
+    let mut after = served.call(&new).await;
     assert_eq!(before.submit(&[("a", "q", "t")]).await, [ErrorCode::Unspecified]);
-    house.change(&[&new]).await;
+    served.change(&[&new]).await;
     assert_eq!(closing(&mut before).await.code(), ErrorCode::Unauthenticated);
     assert_eq!(after.submit(&[("b", "q", "t")]).await, [ErrorCode::Unspecified]);
-    let answer = house.knock(&[]).await.hello(&old.token, None).await;
+    let answer = served.open_connection(&[]).await.hello(&old.token, None).await;
     assert_eq!(code_of(&answer), ErrorCode::Unauthenticated);
 }
 
 #[tokio::test]
 async fn o6_an_entry_with_other_rights_ends_its_sessions_and_the_next_one_has_them() {
     let all = pass("web", EVERYTHING);
-    let house = House::with(&[&all]).await;
-    let mut before = house.call(&all).await;
+    let served = Served::with(&[&all]).await;
+    let mut before = served.call(&all).await;
     let less = all.entry.replace("queues = [\"*\"]", "queues = [\"songs\"]");
     let smaller = Pass { token: all.token.clone(), entry: less };
-    house.change(&[&smaller]).await;
+    served.change(&[&smaller]).await;
     let why = closing(&mut before).await;
     assert_eq!(why.code(), ErrorCode::Unauthenticated);
     assert!(why.message.contains("`web` has other rights now"), "{}", why.message);
-    let mut next = house.call(&all).await;
+    let mut next = served.call(&all).await;
     let codes = next.submit(&[("a", "songs", "t"), ("b", "mail", "t")]).await;
     assert_eq!(codes, [ErrorCode::Unspecified, ErrorCode::Forbidden]);
     // A file that says the same in other words changes nothing.
-    house
+    served
         .change(&[&Pass { token: String::new(), entry: format!("# new\n\n{}", smaller.entry) }])
         .await;
     assert_eq!(next.submit(&[("c", "songs", "t")]).await, [ErrorCode::Unspecified]);
@@ -248,16 +248,16 @@ async fn o6_an_entry_with_other_rights_ends_its_sessions_and_the_next_one_has_th
 #[tokio::test]
 async fn o6_a_worker_that_is_closed_keeps_its_leases_by_the_usual_rule() {
     let all = pass("web", EVERYTHING);
-    let house = House::with(&[&all]).await;
-    let mut admin = house.call(&all).await;
+    let served = Served::with(&[&all]).await;
+    let mut admin = served.call(&all).await;
     admin.submit(&[("a", "q", "t")]).await;
-    let mut worker = house.work(&all, &["q"], "t").await.expect("it may work");
+    let mut worker = served.work(&all, &["q"], "t").await.expect("it may work");
     let take = wire::Take { queue: "q".to_owned(), count: 1 };
     worker.ask(Ask::Take(take)).await;
     let other = pass("other", EVERYTHING);
-    house.change(&[&other]).await;
+    served.change(&[&other]).await;
     closing(&mut worker).await;
-    assert_eq!(house.call(&other).await.states(&["a"]).await, [wire::TaskState::Leased]);
+    assert_eq!(served.call(&other).await.states(&["a"]).await, [wire::TaskState::Leased]);
 }
 
 #[tokio::test]
@@ -266,10 +266,10 @@ async fn o6_an_entry_ends_at_its_time_without_a_new_file() {
     let expires = |after_ms: i64| format!("{EVERYTHING}\nexpires = {}", moment(now + after_ms));
     let (soon, later) = (pass("soon", &expires(1_500)), pass("later", &expires(3_600_000)));
     let over = pass("over", &expires(-1));
-    let house = House::with(&[&soon, &later, &over]).await;
-    let answer = house.knock(&[]).await.hello(&over.token, None).await;
+    let served = Served::with(&[&soon, &later, &over]).await;
+    let answer = served.open_connection(&[]).await.hello(&over.token, None).await;
     assert_eq!(code_of(&answer), ErrorCode::Unauthenticated);
-    let (mut ends, mut stays) = (house.call(&soon).await, house.call(&later).await);
+    let (mut ends, mut stays) = (served.call(&soon).await, served.call(&later).await);
     let why = closing(&mut ends).await;
     assert!(why.message.contains("`soon` has expired"), "{}", why.message);
     assert_eq!(stays.submit(&[("a", "q", "t")]).await, [ErrorCode::Unspecified]);
@@ -278,18 +278,18 @@ async fn o6_an_entry_ends_at_its_time_without_a_new_file() {
 #[tokio::test]
 async fn o10_a_client_without_a_scope_has_none_in_the_machine() {
     let all = pass("all", EVERYTHING);
-    let house = House::with(&[&all]).await;
+    let served = Served::with(&[&all]).await;
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 7));
-    let visitor = house.access().admit(all.token.as_bytes(), &[], peer).expect("it is known");
+    let visitor = served.access().admit(all.token.as_bytes(), &[], peer).expect("it is known");
     assert!(visitor.scope().is_none());
 }
 
 #[tokio::test]
 async fn o11_a_backup_has_a_name_below_the_folder_of_backups() {
     let all = pass("all", EVERYTHING);
-    let house = House::with(&[&all]).await;
-    let mut caller = house.call(&all).await;
-    let outside = house.folder.path().join("outside");
+    let served = Served::with(&[&all]).await;
+    let mut caller = served.call(&all).await;
+    let outside = served.folder.path().join("outside");
     let outside = outside.to_str().expect("it is text");
     for folder in [outside, "", ".", "..", "../outside", "a/b", "/", "a/", "./a"] {
         let answer = caller.ask(Ask::Backup(wire::Backup { folder: folder.to_owned() })).await;
@@ -297,9 +297,9 @@ async fn o11_a_backup_has_a_name_below_the_folder_of_backups() {
     }
     let answer = caller.ask(Ask::Backup(wire::Backup { folder: "monday".to_owned() })).await;
     assert!(matches!(answer, Answer::BackupReply(_)), "{answer:?}");
-    assert!(house.folder.path().join("backups/monday").is_dir());
-    assert!(!house.folder.path().join("outside").exists());
-    let without = House::with_config(&[&all], |config| config.backup_folder = None).await;
+    assert!(served.folder.path().join("backups/monday").is_dir());
+    assert!(!served.folder.path().join("outside").exists());
+    let without = Served::with_config(&[&all], |config| config.backup_folder = None).await;
     let backup = Ask::Backup(wire::Backup { folder: "monday".to_owned() });
     let answer = without.call(&all).await.ask(backup).await;
     assert_eq!(code_of(&answer), ErrorCode::InvalidArgument);
@@ -309,17 +309,17 @@ async fn o11_a_backup_has_a_name_below_the_folder_of_backups() {
 async fn o12_the_audit_log_has_what_operators_did_and_what_was_refused() {
     let all = pass("all", EVERYTHING);
     let own = scoped("own", "[\"producer\"]", "[\"own\"]");
-    let house = House::with(&[&all, &own]).await;
-    house.knock(&[]).await.hello("s3cret", None).await;
-    let mut producer = house.call(&own).await;
+    let served = Served::with(&[&all, &own]).await;
+    served.open_connection(&[]).await.hello("s3cret", None).await;
+    let mut producer = served.call(&own).await;
     producer.submit(&[("a", "own", "t")]).await;
     producer.submit(&[("b", "foreign", "t"), ("c", "own", "t")]).await;
     producer.ask(Ask::PurgeQueue(wire::PurgeQueue { queue: "own".to_owned() })).await;
-    let mut operator = house.call(&all).await;
+    let mut operator = served.call(&all).await;
     operator.ask(Ask::PurgeQueue(wire::PurgeQueue { queue: "own".to_owned() })).await;
     let ids = (0..12).map(|number| format!("id-{number}")).collect();
     operator.ask(Ask::DiscardDead(wire::DiscardDead { ids, ..Default::default() })).await;
-    let lines = house.audit_lines(5).await;
+    let lines = served.audit_lines(5).await;
     let expected = [
         ("null", "login", "unauthenticated", ""),
         ("\"own\"", "submit", "forbidden", ",\"queues\":[\"foreign\"],\"ids\":[\"b\"],\"count\":1"),
@@ -341,22 +341,22 @@ async fn o12_the_audit_log_has_what_operators_did_and_what_was_refused() {
 #[tokio::test]
 async fn o12_submits_are_in_the_audit_log_on_wish_and_a_file_that_moved_away_is_made_again() {
     let all = pass("all", EVERYTHING);
-    let house = House::with_config(&[&all], |config| config.audit = AuditWhat::All).await;
-    let mut caller = house.call(&all).await;
+    let served = Served::with_config(&[&all], |config| config.audit = AuditWhat::All).await;
+    let mut caller = served.call(&all).await;
     caller.submit(&[("a", "q", "t")]).await;
-    let lines = house.audit_lines(1).await;
+    let lines = served.audit_lines(1).await;
     assert!(lines[0].contains("\"action\":\"submit\",\"outcome\":\"allowed\""), "{lines:?}");
-    let moved = house.folder.path().join("audit.1");
-    std::fs::rename(house.audit_file(), &moved).expect("it is ours");
-    house.change(&[&all]).await;
+    let moved = served.folder.path().join("audit.1");
+    std::fs::rename(served.audit_file(), &moved).expect("it is ours");
+    served.change(&[&all]).await;
     caller.submit(&[("b", "q", "t")]).await;
     let made = async {
-        while !house.audit_file().exists() {
+        while !served.audit_file().exists() {
             // The thread that writes the file has no other sign of its progress.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, made).await.expect("the file is made again");
-    let lines = house.audit_lines(1).await;
+    let lines = served.audit_lines(1).await;
     assert!(lines[0].contains("\"ids\":[\"b\"]"), "{lines:?}");
 }
