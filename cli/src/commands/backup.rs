@@ -13,7 +13,8 @@ use crate::task_count::counted;
 /// The arguments of `backup`.
 #[derive(Args)]
 pub(crate) struct BackupArguments {
-    /// A folder on the broker's machine, as an absolute path; it must be empty or not exist
+    /// A folder on the broker's machine, as an absolute path; with an access file a name. It must
+    /// be empty or not exist
     ///
     /// The folder gets everything that the broker has confirmed so far. The broker serves
     /// meanwhile. `celeriac serve --data DIR` starts from the copy.

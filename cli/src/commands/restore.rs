@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::serve::keep_files_private;
 use crate::checking::{run_apart, show};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -39,6 +40,7 @@ pub(crate) struct RestoreArguments {
 
 /// Restores the backup. Without success the folder is as empty as before.
 pub(crate) fn run(arguments: &RestoreArguments, output: &mut Output) -> Result<Exit, Failure> {
+    keep_files_private();
     let (backup, data) = (arguments.backup.clone(), arguments.data.clone());
     let report = run_apart(
         move |tell| celeriac_broker::restore(&backup, &data, tell),

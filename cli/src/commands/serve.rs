@@ -114,12 +114,19 @@ fn check_and_serve(
         print(&config, output)?;
         return Ok(Exit::Success);
     }
+    keep_files_private();
     check_memory()?;
     let started = log.insert(logging::start(&config.log, config.log_format, shared.color)?);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     serve_in_runtime(config, sockets, Arc::new(source), started.filter())
+}
+
+/// Every file that this process makes belongs to its user alone, from its first byte on: sled makes
+/// the files of a backup itself, also in a folder that others may look into.
+pub(super) fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 fn serve_in_runtime(

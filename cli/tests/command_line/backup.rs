@@ -71,3 +71,12 @@ fn a_check_finds_damage_and_changes_nothing() {
     let none = run(&["check", "/no/such/folder"]);
     assert_eq!(none.code, Some(17), "{none:?}");
 }
+
+#[test]
+fn no_file_that_a_broker_makes_is_open_to_others_at_any_moment() {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::start(data.path(), &[]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid()));
+    let status = status.expect("the process runs");
+    assert!(status.lines().any(|line| line == "Umask:\t0077"), "{status}");
+}

@@ -131,6 +131,11 @@ impl Broker {
         command
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// The process id of the broker if another program has started it.
     pub(crate) fn child_of_its_process(&self) -> String {
         let pid = self.child.as_ref().expect("not stopped").id();
