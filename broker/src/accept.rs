@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::door::{Entering, Entrance};
 use crate::lobby::{Guest, Peer};
 use crate::session::{self, Shared};
 use crate::tls::{Certificates, Secured};
@@ -25,17 +26,26 @@ pub(crate) struct Listeners {
     pub certificates: Option<Certificates>,
     /// Connections of this listener never speak TLS.
     pub plain: Option<TcpListener>,
+    /// Connections of the process around the broker.
+    pub entrance: Option<Entrance>,
 }
 
 /// Accepts connections until it is dropped.
 pub(crate) async fn accept(listeners: Listeners, shared: Arc<Shared>, sessions: TaskTracker) {
-    let Listeners { listener, certificates, plain } = listeners;
+    let Listeners { listener, certificates, plain, mut entrance } = listeners;
     let mut latest: ConnectionKey = 0;
     let mut failed = false;
     loop {
         let (accepted, certificates) = tokio::select! {
             accepted = listener.accept() => (accepted, certificates.clone()),
             Some(accepted) = accept_plain(plain.as_ref()) => (accepted, None),
+            Some(Entering { stream, peer }) = accept_inner(entrance.as_mut()) => {
+                latest += 1;
+                let (guest, shared) = (shared.lobby.enter(latest).await, shared.clone());
+                let (read, write) = tokio::io::split(stream);
+                sessions.spawn(session::run(read, write, peer, guest, shared));
+                continue;
+            }
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -71,6 +81,10 @@ async fn accept_plain(
     listener: Option<&TcpListener>,
 ) -> Option<std::io::Result<(TcpStream, SocketAddr)>> {
     Some(listener?.accept().await)
+}
+
+async fn accept_inner(entrance: Option<&mut Entrance>) -> Option<Entering> {
+    entrance?.next().await
 }
 
 /// Makes the handshake of TLS and serves the connection after it.

@@ -38,7 +38,17 @@ pub(crate) struct Batch {
     /// New settings, which count from this batch on.
     pub settings: Option<Settings>,
     /// Told once the batch is durable.
-    pub passing: Vec<oneshot::Sender<()>>,
+    pub passing: Vec<(oneshot::Sender<Passed>, Passed)>,
+}
+
+/// How the broker was when something came through the driver and the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Passed {
+    /// An operator drains the broker: it delivers no task.
+    pub draining: bool,
+    /// The disk is low: the broker takes no new task.
+    pub disk_is_low: bool,
 }
 
 /// The settings of the committing that change while the broker serves.

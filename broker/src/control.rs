@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::decisions::{Decided, decide};
 use crate::access::AccessError;
-use crate::commit::Settings;
+use crate::commit::{Passed, Settings};
 use crate::config::{Config, ConfigError};
 use crate::descriptors;
 use crate::driver::Input;
@@ -31,14 +31,14 @@ const WAITING_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Control {
     reloads: mpsc::Sender<Asked>,
-    passing: mpsc::Sender<oneshot::Sender<()>>,
+    passing: mpsc::Sender<oneshot::Sender<Passed>>,
 }
 
 /// The other end of the handles.
 #[derive(Debug)]
 pub(crate) struct Calls {
     reloads: mpsc::Receiver<Asked>,
-    passing: mpsc::Receiver<oneshot::Sender<()>>,
+    passing: mpsc::Receiver<oneshot::Sender<Passed>>,
 }
 
 #[derive(Debug)]
@@ -97,10 +97,11 @@ impl Control {
     }
 
     /// Returns when it has come through the driver and the commit in the way of a request, so that
-    /// a request would have been answered. False: the broker has ended, or shuts down.
-    pub async fn pass(&self) -> bool {
+    /// a request would have been answered. `None`: the broker has ended, or shuts down.
+    pub async fn pass(&self) -> Option<Passed> {
         let (waiting, passed) = oneshot::channel();
-        self.passing.send(waiting).await.is_ok() && passed.await.is_ok()
+        self.passing.send(waiting).await.ok()?;
+        passed.await.ok()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here, Settings};
+use crate::commit::{Attempt, Batch, CommitEvent, Commits, Here, Passed, Settings};
 use crate::error::RunError;
 use crate::gather::Gather;
 use crate::room::Place;
@@ -34,7 +34,7 @@ pub(crate) enum Input {
     /// New settings, and the command that tells the machine of its own.
     Settings(Settings, Command),
     /// Told when it has come through the machine's turn and the commit, as a request does.
-    Pass(oneshot::Sender<()>),
+    Pass(oneshot::Sender<Passed>),
 }
 
 /// The shared room that a request occupies until the driver takes it.
@@ -211,7 +211,11 @@ impl Driver {
             let Some(input) = self.waiting.pop_front() else { break };
             match input {
                 Input::Open(connection, queue) => self.batch.opened.push((connection, queue)),
-                Input::Pass(waiting) => self.batch.passing.push(waiting),
+                Input::Pass(waiting) => {
+                    let draining = self.machine.is_drained();
+                    let passed = Passed { draining, disk_is_low: self.disk_is_low };
+                    self.batch.passing.push((waiting, passed));
+                }
                 Input::Settings(settings, command) => {
                     self.batch.settings = Some(settings);
                     self.machine.apply(now, command, &mut fx);

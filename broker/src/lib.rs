@@ -6,6 +6,7 @@
 //! | `config` | the configuration of a broker |
 //! | `control` | settings that change while the broker serves |
 //! | `server` | [`run`]: open, accept, shut down |
+//! | `door` | connections of the process around the broker, without a socket |
 //! | `descriptors` | how many connections the process can hold |
 //! | `accept` | accepts connections, with TLS or without |
 //! | `access` | who may do what: the access file, roles, scopes, the audit log |
@@ -36,6 +37,7 @@ mod commit;
 mod config;
 mod control;
 mod descriptors;
+mod door;
 mod driver;
 mod encode;
 mod error;
@@ -59,8 +61,10 @@ mod tls;
 pub use access::{Access, AccessEntry, AccessError, AccessReport, NewToken, Role};
 pub use celeriac_store::{Error as StoreError, Report, check, check_telling, restore};
 pub use config::{AuditWhat, Config, ConfigError, TlsClient};
+pub use commit::Passed;
 pub use control::{Control, ReloadError, Reloaded};
+pub use door::{Door, Entrance, Origin, door};
 pub use error::RunError;
 pub use log_filter::LogFilter;
-pub use server::{Broker, run};
-pub use tls::{Certificates, TlsError};
+pub use server::{Broker, Restored, run};
+pub use tls::{Certificates, ShownCertificate, TlsError};

@@ -2,6 +2,7 @@
 //! commit and close.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use celeriac_machine::command::Command;
@@ -24,6 +25,7 @@ use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::control::{Calls, Control, InUse};
 use crate::descriptors::{self, Places};
+use crate::door::Entrance;
 use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::encode;
 use crate::error::RunError;
@@ -60,8 +62,20 @@ pub struct Broker {
     certificates: Option<Certificates>,
     access: Option<Access>,
     plain: Option<TcpListener>,
+    entrance: Option<Entrance>,
     control: (Control, Calls),
     log: Option<LogFilter>,
+}
+
+/// How many records a broker has read at its start so far. It may be cloned and read from anywhere.
+#[derive(Debug, Clone, Default)]
+pub struct Restored(Arc<AtomicU64>);
+
+impl Restored {
+    /// The number of records.
+    pub fn records(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Runs a broker on `listener` until `shutdown` resolves: [`Broker::open`], then [`Broker::serve`].
@@ -83,8 +97,24 @@ impl Broker {
     /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used. The folder is
     /// then unchanged.
     pub async fn open(config: Config) -> Result<Self, RunError> {
+        // A certificate that cannot be used is found before the folder is touched.
+        config.check()?;
+        let certificates = Certificates::of(&config)?;
+        Self::open_prepared(config, certificates, &Restored::default()).await
+    }
+
+    /// Like [`open`](Self::open) with certificates that were read before, and counts the records
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_prepared(
+        config: Config,
+        certificates: Option<Certificates>,
+        restored: &Restored,
+    ) -> Result<Self, RunError> {
         let (folder, store) = (FolderConfig::new(&config.data), store_config(&config));
-        Self::open_store(config, folder, store).await
+        Self::open_store(config, certificates, folder, store, restored.clone()).await
     }
 
     /// Like [`open`](Self::open), but the store cleans its log once the log is this much larger
@@ -101,20 +131,27 @@ impl Broker {
         let store = StoreConfig { slack_bytes, ..store_config(&config) };
         let journal = Some(JournalConfig { segment_bytes: 256 * 1024, segments: 4 });
         let folder = FolderConfig { journal, ..FolderConfig::new(&config.data) };
-        Self::open_store(config, folder, store).await
+        config.check()?;
+        let certificates = Certificates::of(&config)?;
+        Self::open_store(config, certificates, folder, store, Restored::default()).await
     }
 
     async fn open_store(
         config: Config,
+        certificates: Option<Certificates>,
         folder: FolderConfig,
         store: StoreConfig,
+        restored: Restored,
     ) -> Result<Self, RunError> {
         config.check()?;
-        // A certificate that cannot be used is found before the folder is touched.
-        let certificates = Certificates::load(&config, Clock::new())?;
         let access = Access::load(&config, Clock::new())?;
         let open = move || {
-            let broker = open_with(config, |load| Store::open(folder, store, load))?;
+            let broker = open_with(config, |load| {
+                Store::open(folder, store, &mut |record| {
+                    restored.0.fetch_add(1, Ordering::Relaxed);
+                    load(record);
+                })
+            })?;
             Ok(Self { certificates, access, ..broker })
         };
         let opening = tokio::task::spawn_blocking(open);
@@ -151,6 +188,14 @@ impl Broker {
         self
     }
 
+    /// The broker also serves the connections that enter by this door. They need no place in the
+    /// network, and count as all others.
+    #[must_use]
+    pub fn with_door(mut self, entrance: Entrance) -> Self {
+        self.entrance = Some(entrance);
+        self
+    }
+
     /// Serves until `shutdown` resolves. The broker answers connections from the first moment on.
     /// With certificates these connections speak TLS.
     ///
@@ -179,9 +224,10 @@ impl Broker {
             "the broker is ready"
         );
         let (certificates, plain) = (self.certificates.take(), self.plain.take());
+        let entrance = self.entrance.take();
         let asked = self.asked.clone();
         let (_, calls) = std::mem::replace(&mut self.control, Control::new());
-        let listeners = Listeners { listener, certificates, plain };
+        let listeners = Listeners { listener, certificates, plain, entrance };
         let Running { mut driver, shared, overdue } =
             self.start(places, Decoding::Apart, commit::start)?;
         let commit_timeout = Duration::from_millis(shared.config.commit_timeout_ms);
@@ -339,6 +385,7 @@ pub(crate) fn open_with(
         certificates: None,
         access: None,
         plain: None,
+        entrance: None,
         control: Control::new(),
         log: None,
     })

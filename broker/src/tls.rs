@@ -33,6 +33,9 @@ use files::{Files, Loaded, Stamps};
 /// A client has this long for the handshake of TLS. The time until Hello begins after it.
 pub(crate) const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What the other side may speak inside of TLS on the port of HTTP.
+const ALPN_OF_HTTP: [&str; 2] = ["h2", "http/1.1"];
+
 /// How often the broker looks whether its files have changed. Kubernetes and certbot replace files
 /// and send no signal.
 const POLL: Duration = Duration::from_secs(10);
@@ -84,6 +87,15 @@ pub(crate) struct Secured {
     pub identities: Vec<String>,
 }
 
+/// A certificate that a client has shown in its handshake, and that a CA for clients has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// The names in it.
+    pub names: String,
+    /// Those names and the fingerprint, as an access file writes them.
+    pub identities: Vec<String>,
+}
+
 impl Certificates {
     /// Reads and checks the files that this configuration names, and changes nothing. Returns the
     /// warnings about them.
@@ -96,6 +108,13 @@ impl Certificates {
     }
 
     /// Reads the files that this configuration names. `None` for a broker without TLS.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn of(config: &Config) -> Result<Option<Self>, TlsError> {
+        Self::load(config, Clock::new())
+    }
+
     pub(crate) fn load(config: &Config, clock: Clock) -> Result<Option<Self>, TlsError> {
         let Some(files) = Files::of(config) else { return Ok(None) };
         let (reading, loaded) = read(Arc::new(files), &clock);
@@ -160,7 +179,7 @@ impl Certificates {
 
     /// Reads the files again whenever they have changed, and says when the certificate has expired.
     /// Never returns.
-    pub(crate) async fn keep_fresh(&self) {
+    pub async fn keep_fresh(&self) {
         let mut told = None;
         loop {
             sleep(POLL).await;
@@ -183,28 +202,48 @@ impl Certificates {
         }
     }
 
+    /// The handshake of one connection that speaks HTTP. `None`: it failed, or took too long.
+    pub async fn shake_hands_for_http(
+        &self,
+        stream: TcpStream,
+    ) -> Option<(TlsStream<TcpStream>, Option<ShownCertificate>)> {
+        let mut config = ServerConfig::clone(&self.0.current.borrow());
+        config.alpn_protocols = ALPN_OF_HTTP.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let secured = shake_hands(Arc::new(config), stream).await.ok()?;
+        let Secured { stream, certificate, identities } = secured;
+        Some((stream, certificate.map(|names| ShownCertificate { names, identities })))
+    }
+
     /// The handshake of one connection. The error says why the client was refused; it is `None`
     /// for a client that went away by itself.
     pub(crate) async fn shake_hands(&self, stream: TcpStream) -> Result<Secured, Option<String>> {
-        let acceptor = TlsAcceptor::from(self.0.current.borrow().clone());
-        let accepting = acceptor.accept(stream).into_fallible();
-        match timeout(TLS_HANDSHAKE, accepting).await {
-            Ok(Ok(stream)) => {
-                let shown = stream.get_ref().1.peer_certificates();
-                let shown = shown.and_then(|chain| chain.first());
-                let certificate = shown.map(names::of_client);
-                let identities = shown.map(names::identities).unwrap_or_default();
-                Ok(Secured { stream, certificate, identities })
-            }
-            Ok(Err((error, stream))) => {
-                let why = refusal::reason(&error);
-                if why.is_some() {
-                    part(stream).await;
-                }
-                Err(why)
-            }
-            Err(_) => Err(Some(format!("it did not end its handshake within {TLS_HANDSHAKE:?}"))),
+        let config = self.0.current.borrow().clone();
+        shake_hands(config, stream).await
+    }
+}
+
+async fn shake_hands(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+) -> Result<Secured, Option<String>> {
+    let acceptor = TlsAcceptor::from(config);
+    let accepting = acceptor.accept(stream).into_fallible();
+    match timeout(TLS_HANDSHAKE, accepting).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates();
+            let shown = shown.and_then(|chain| chain.first());
+            let certificate = shown.map(names::of_client);
+            let identities = shown.map(names::identities).unwrap_or_default();
+            Ok(Secured { stream, certificate, identities })
         }
+        Ok(Err((error, stream))) => {
+            let why = refusal::reason(&error);
+            if why.is_some() {
+                part(stream).await;
+            }
+            Err(why)
+        }
+        Err(_) => Err(Some(format!("it did not end its handshake within {TLS_HANDSHAKE:?}"))),
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) mod tasks;
 pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod watch;
+pub(crate) mod web;
 pub(crate) mod work;
 pub(crate) mod workers;
 
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// Show rates, queues and workers live
     #[command(after_help = example(TOP))]
     Top(top::TopArguments),
+    /// Serve health, metrics and the JSON API of a broker that runs elsewhere
+    #[command(after_help = example(WEB))]
+    Web(Box<web::WebArguments>),
     /// Let workers finish what they run: the broker delivers nothing more
     #[command(after_help = example(DRAIN))]
     Drain(drain::DrainArguments),
@@ -119,6 +123,7 @@ const DEAD: &str = "celeriac dead list --newer-than 1d\n  celeriac dead replay -
 const WORKERS: &str = "celeriac workers\n  celeriac workers quiet worker-1";
 const WORK: &str = "celeriac work --name songs.preprocess --queue songs -- ./analyse {0}";
 const TOP: &str = "celeriac top";
+const WEB: &str = "celeriac web --url celeriac://broker.example";
 const DRAIN: &str = "celeriac drain --timeout 5m\n  celeriac drain --off";
 const LOG: &str = "celeriac log info,celeriac_broker=debug";
 const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";

@@ -1,4 +1,4 @@
-//! JSON that the command line takes, and bytes that it prints inside JSON.
+//! JSON that the command line takes, and bytes that it shows to people.
 //!
 //! JSON is checked and then passed on unchanged. A number with more digits than a float holds keeps
 //! all its digits.
@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 use crate::printable::clean;
@@ -82,38 +82,12 @@ pub(crate) fn read_stdin(flag: &str) -> Result<String, Failure> {
     }
 }
 
-/// Bytes as a JSON value. JSON stays unchanged, other text becomes a string, and other bytes become
-/// `{"hex": "…"}`. No bytes at all are null, as for the client.
-pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
-    let is_json = matches!(content_type, "" | "application/json");
-    if is_json && bytes.is_empty() {
-        return RawValue::NULL.to_owned();
-    }
-    let text = std::str::from_utf8(bytes);
-    if let Ok(text) = text
-        && is_json
-        // A line break in valid JSON is white space between two parts: strings have it escaped.
-        && let Ok(value) = RawValue::from_string(text.replace(['\n', '\r'], " "))
-    {
-        return value;
-    }
-    match text {
-        Ok(text) => to_raw_value(text),
-        Err(_) => to_raw_value(&serde_json::json!({ "hex": hex(bytes) })),
-    }
-    .expect("a string is always valid JSON")
-}
-
 /// Bytes as one line of text for people.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => clean(text),
         Err(_) => format!("{} bytes that are not text", bytes.len()),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -145,22 +119,11 @@ mod tests {
     #[test]
     fn json_nested_a_hundred_thousand_deep_does_no_harm() {
         let _ = parse_args(&"[".repeat(100_000));
-        let _ = embed("[".repeat(100_000).as_bytes(), "");
     }
 
     #[test]
     fn json_is_passed_on_digit_by_digit() {
         let text = "[12345678901234567890123, 0.10000000000000000001]";
         assert_eq!(parse_args(text).expect("valid").get(), text);
-        assert_eq!(embed(text.as_bytes(), "").get(), text);
-    }
-
-    #[test]
-    fn bytes_are_embedded_as_what_they_are_on_one_line() {
-        assert_eq!(embed(b"[1,\n2]", "").get(), "[1, 2]");
-        assert_eq!(embed(b"", "").get(), "null");
-        assert_eq!(embed(b"[1]", "text/plain").get(), "\"[1]\"");
-        assert_eq!(embed(b"not\njson", "application/json").get(), "\"not\\njson\"");
-        assert_eq!(embed(&[0xff, 0x00], "").get(), "{\"hex\":\"ff00\"}");
     }
 }

@@ -38,6 +38,7 @@ mod environment;
 mod exit;
 mod filter;
 mod help;
+mod http_tls;
 mod json;
 mod line;
 mod logging;
@@ -52,7 +53,6 @@ mod signals;
 mod table;
 mod task_columns;
 mod task_count;
-mod task_document;
 mod task_history;
 mod task_list;
 mod task_result;
@@ -123,6 +123,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
             | Command::Check(_)
             | Command::Restore(_)
             | Command::Work(_)
+            | Command::Web(_)
     ) {
         signals::end_as_first_process()?;
     }
@@ -145,6 +146,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Workers(workers) => block_on(workers::run(workers, &shared, output)),
         Command::Work(work) => block_on(work::run(work, &shared, output)),
         Command::Top(top) => block_on(top::run(&top, &shared, output)),
+        Command::Web(web) => block_on(web::run(*web, &shared, output)),
         Command::Drain(drain) => block_on(drain::run(drain, &shared, output)),
         Command::Log(log) => block_on(log::run(log, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),

@@ -5,6 +5,7 @@
 
 use std::time::SystemTime;
 
+use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, State, TaskError, TaskFilter, TaskInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +17,6 @@ use crate::line::{Line, Text, Tone};
 use crate::output::{Output, details_lines};
 use crate::printable::clean;
 use crate::task_columns::{USUAL, table};
-use crate::task_document::TaskDocument;
 use crate::task_view::{details, failed_attempt, without_outcome};
 use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
 

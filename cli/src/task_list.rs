@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 
+use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
 use clap::{Args, ValueEnum};
 
@@ -15,7 +16,6 @@ use crate::looked::Looked;
 use crate::output::{Output, print_to_stderr};
 use crate::table::Table;
 use crate::task_columns::{TaskColumn, chosen_table, table};
-use crate::task_document::TaskDocument;
 use crate::time::now_ms;
 
 /// How many tasks are printed, in which order, and how much of each.

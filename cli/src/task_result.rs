@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, State, TaskInfo, WaitMode};
 
 use crate::absence::while_watched;
@@ -13,7 +14,6 @@ use crate::json::shown;
 use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
 use crate::reader::until_reader_gone;
-use crate::task_document::TaskDocument;
 use crate::task_view::{last_error, why_it_waits};
 
 /// The time between two looks at a task that somebody waits for.

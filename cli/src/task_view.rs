@@ -1,5 +1,5 @@
 //! A task for people: its details, a line for one transition, and the parts of both. `task_columns`
-//! has a task among others, and `task_document` a task for programs.
+//! has a task among others.
 
 use std::time::SystemTime;
 

@@ -1,56 +1,11 @@
-//! A worker as programs read it, and for people: as a row among others, or in detail.
-//!
-//! The names in [`WorkerDocument`] are a contract with scripts: `cli/README.md` lists them, and a
-//! test compares the two.
+//! A worker for people: as a row among others, or in detail.
 
 use celeriac_client::{TaskInfo, WorkerStatus};
-use serde::Serialize;
 
 use crate::line::{Line, Text, Tone};
 use crate::output::details_lines;
 use crate::table::{ALWAYS, Column, Table};
-use crate::task_document::TaskDocument;
 use crate::time::{absolute_and_relative, ms, relative, rough};
-
-/// A worker for programs.
-#[derive(Serialize)]
-pub(crate) struct WorkerDocument<'a> {
-    instance_id: &'a str,
-    hostname: &'a str,
-    pid: u32,
-    queues: &'a [String],
-    task_names: &'a [String],
-    concurrency: u32,
-    credit: u32,
-    running: Vec<TaskDocument<'a>>,
-    running_left_out: u32,
-    memory_bytes: u64,
-    connected_at_ms: i64,
-    seen_at_ms: i64,
-    quiet: bool,
-    lost: bool,
-}
-
-impl<'a> WorkerDocument<'a> {
-    pub(crate) fn new(worker: &'a WorkerStatus) -> Self {
-        Self {
-            instance_id: &worker.instance_id,
-            hostname: &worker.hostname,
-            pid: worker.pid,
-            queues: &worker.queues,
-            task_names: &worker.task_names,
-            concurrency: worker.concurrency,
-            credit: worker.credit,
-            running: worker.running.iter().map(TaskDocument::new).collect(),
-            running_left_out: worker.running_left_out,
-            memory_bytes: worker.memory_bytes,
-            connected_at_ms: ms(worker.connected_at),
-            seen_at_ms: ms(worker.seen_at),
-            quiet: worker.quiet,
-            lost: worker.lost,
-        }
-    }
-}
 
 /// The workers for people.
 pub(crate) fn table(workers: &[WorkerStatus], now_ms: i64) -> Table {

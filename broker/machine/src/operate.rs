@@ -118,6 +118,11 @@ impl Machine {
         self.begin_scan(step, asker, Pausing::new(queues, paused));
     }
 
+    /// Whether an operator drains the broker.
+    pub fn is_drained(&self) -> bool {
+        self.drain
+    }
+
     /// Begins or ends a drain: no task is delivered, and what has not begun is taken back. Nothing
     /// of it is in the records, so a restart ends it.
     pub(crate) fn begin_drain(&mut self, step: &mut Step<'_>, asker: Asker, drain: bool) {

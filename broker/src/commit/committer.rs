@@ -54,7 +54,7 @@ enum Departure {
     Close(ConnectionKey),
     Log(Box<LostWorker>),
     /// Somebody waits until a batch has come through.
-    Passed(oneshot::Sender<()>),
+    Passed(oneshot::Sender<Passed>, Passed),
 }
 
 impl std::fmt::Debug for Committer {
@@ -91,7 +91,8 @@ impl Committer {
             self.config.limits = limits;
         }
         let mut departures = self.prepare(batch.effects)?;
-        departures.extend(batch.passing.into_iter().map(Departure::Passed));
+        let passing = batch.passing.into_iter();
+        departures.extend(passing.map(|(waiting, passed)| Departure::Passed(waiting, passed)));
         self.store.commit()?;
         Ok(Committed(departures))
     }
@@ -301,7 +302,7 @@ impl Committer {
             Departure::Close(connection) => self.connections.end(connection),
             Departure::Log(lost) => log_lost(&lost),
             // Who waited may be gone.
-            Departure::Passed(waiting) => drop(waiting.send(())),
+            Departure::Passed(waiting, passed) => drop(waiting.send(passed)),
             Departure::Frames(connection) => {
                 if !self.connections.send(connection) {
                     debug!(connection, "a message for a connection that is gone");

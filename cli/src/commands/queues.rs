@@ -1,6 +1,7 @@
 //! `celeriac queues`: lists the queues with their counts. `queues::actions` changes queues.
 
 use celeriac_proto::QueueName;
+use celeriac_web::documents::QueueDocument;
 use clap::Args;
 
 use crate::arguments::{SharedOptions, parse_queue};
@@ -8,7 +9,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::printable::clean;
-use crate::queue_view::{QueueDocument, details, table};
+use crate::queue_view::{details, table};
 
 mod actions;
 

@@ -10,14 +10,17 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
-use celeriac_broker::{Access, Broker, Certificates, LogFilter as LogControl, RunError};
+use celeriac_broker::{
+    Access, Broker, Certificates, LogFilter as LogControl, Restored, RunError, door,
+};
 use clap::{ArgMatches, Args};
 use rustix::process::{Resource, getrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::config::{ConfigLayer, ServeConfig};
+use self::http::{Http, Inside};
 use self::notify::{feed_watchdog, notify_manager};
 use self::reload::Reload;
 use self::sockets::Sockets;
@@ -32,6 +35,7 @@ use crate::signals::{HangUp, ShutdownSignals};
 
 mod config;
 mod config_file;
+mod http;
 mod names;
 mod notify;
 mod reload;
@@ -202,26 +206,39 @@ fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
 
 async fn serve_until_signalled(
     config: ServeConfig,
-    sockets: Sockets,
+    mut sockets: Sockets,
     source: Arc<Source>,
     log: Arc<LogFilter>,
 ) -> Result<Exit, Failure> {
     // A second signal while the files are read means one more reading.
     let (reload, mut reloads) = mpsc::channel(1);
     let mut signals = ShutdownSignals::listen(HangUp::EndsOrReloads(reload))?;
-    let listener = listen(sockets.listener, config.listen).await?;
+    let listener = listen(sockets.listener.take(), config.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
     let plain = match config.listen_plain {
-        Some(address) => Some(listen(sockets.plain, address).await?),
+        Some(address) => Some(listen(sockets.plain.take(), address).await?),
         None => None,
     };
     let plain_address = plain.as_ref().and_then(|plain| plain.local_addr().ok());
     warn_if_public(&config);
 
+    // The HTTP side listens before the data folder is read, so that a probe can tell a broker that
+    // is slow from one that is dead.
+    let certificates = match Certificates::of(&config.broker) {
+        Ok(certificates) => certificates,
+        Err(error) => return exit_after(Err(error.into())),
+    };
+    let (door, entrance) = door();
+    let (restored, (serves, control)) = (Restored::default(), watch::channel(None));
+    let inside =
+        Inside { door, restored: restored.clone(), control, certificates: certificates.clone() };
+    let knows_callers = config.broker.knows_clients();
+    let http = Http::start(&config.http, knows_callers, &mut sockets, inside).await?;
+
     // The broker has confirmed nothing yet, so a signal while it reads its folder ends the process
     // at once.
     let broker = tokio::select! {
-        opened = Broker::open(config.broker.clone()) => match opened {
+        opened = Broker::open_prepared(config.broker.clone(), certificates, &restored) => match opened {
             Ok(broker) => broker,
             Err(error) => return exit_after(Err(error)),
         },
@@ -232,15 +249,16 @@ async fn serve_until_signalled(
         None => broker,
     };
     let filter = log.clone();
-    let broker = broker.with_log(LogControl::new(move |new| filter.change(new)));
+    let broker = broker.with_door(entrance).with_log(LogControl::new(move |new| filter.change(new)));
     let control = broker.control();
+    serves.send_replace(Some(control.clone()));
     let mut reload = Reload { source, counts: config, log, control: control.clone() };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.
         let _ = shutdown.await;
     }));
-    announce(address, plain_address);
+    announce(address, plain_address, http.as_ref().map(|http| http.address));
     let keep_fresh = async {
         while reloads.recv().await.is_some() {
             reload.run().await;
@@ -255,10 +273,18 @@ async fn serve_until_signalled(
     };
     tracing::info!(signal, "a signal ends the broker");
     notify_manager(NotifyState::Stopping);
+    if let Some(http) = &http {
+        http.stop();
+    }
     // The broker may have just ended by itself; then nothing receives this.
     let _ = shut_down.send(());
     tokio::select! {
-        outcome = &mut broker => exit_after(outcome),
+        outcome = &mut broker => {
+            if let Some(http) = http {
+                http.ended().await;
+            }
+            exit_after(outcome)
+        }
         signal = signals.second() => Err(Failure::error(format!(
             "a second {signal} ended the broker at once; everything that was confirmed is safe"
         ))),
@@ -298,12 +324,15 @@ fn warn_if_public(config: &ServeConfig) {
 /// Prints that the broker is ready. The program that started the broker may not read stdout, or
 /// have closed it; the broker serves in any case. A separate thread prints the line, because the
 /// write may block.
-fn announce(address: SocketAddr, plain: Option<SocketAddr>) {
+fn announce(address: SocketAddr, plain: Option<SocketAddr>, http: Option<SocketAddr>) {
     notify_manager(NotifyState::Ready);
     let print = move || {
         let mut lines = format!("celeriac: listening on {address}\n");
         if let Some(plain) = plain {
             lines += &format!("celeriac: listening on {plain} without TLS\n");
+        }
+        if let Some(http) = http {
+            lines += &format!("celeriac: HTTP on {http}\n");
         }
         if let Err(error) = LineWriter::new(rustix::stdio::stdout()).write(lines.as_bytes()) {
             tracing::warn!(%error, "cannot write to stdout that the broker is ready");

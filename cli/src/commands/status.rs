@@ -1,5 +1,6 @@
 //! `celeriac status`: the present state of tasks; without an id, that of the broker.
 
+use celeriac_web::documents::TaskDocument;
 use clap::Args;
 
 use crate::arguments::{SharedOptions, parse_id};
@@ -8,7 +9,6 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::task_columns::{USUAL, table};
-use crate::task_document::TaskDocument;
 use crate::task_view::{details, exit_if_unknown};
 use crate::time::now_ms;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use celeriac_web::documents::TaskDocument;
 use celeriac_client::{State, TaskInfo, Watch};
 use clap::Args;
 
@@ -12,7 +13,6 @@ use crate::connection::{address, connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::reader::until_reader_gone;
-use crate::task_document::TaskDocument;
 use crate::task_view::{id_width, transition};
 use crate::time::{now_ms, parse_span};
 

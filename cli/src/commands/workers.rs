@@ -1,5 +1,6 @@
 //! `celeriac workers`: lists the workers, and gives them orders.
 
+use celeriac_web::documents::WorkerDocument;
 use celeriac_client::{Client, WorkerOrder, WorkerStatus};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
 use crate::time::now_ms;
-use crate::worker_view::{WorkerDocument, details, table};
+use crate::worker_view::{details, table};
 
 /// The arguments of `workers`.
 #[derive(Args)]

@@ -14,6 +14,7 @@ mod drain;
 mod foreign_text;
 mod full_answers;
 mod help;
+mod http;
 mod info;
 mod lines;
 mod listing;

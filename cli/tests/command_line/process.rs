@@ -104,19 +104,29 @@ impl Broker {
     }
 
     /// Starts a prepared `serve` and waits until it is ready.
-    pub(crate) fn ready(mut command: Command) -> Self {
+    pub(crate) fn ready(command: Command) -> Self {
+        Self::after_lines(command, 1).0
+    }
+
+    /// Like [`ready`](Self::ready), also with the address of the HTTP side.
+    pub(crate) fn ready_with_http(command: Command) -> (Self, String) {
+        let (broker, lines) = Self::after_lines(command, 2);
+        let address = lines[1].strip_prefix("celeriac: HTTP on ");
+        (broker, address.unwrap_or_else(|| panic!("no HTTP: {lines:?}")).to_owned())
+    }
+
+    /// Starts a prepared `serve` and waits until it has written so many lines.
+    fn after_lines(mut command: Command, count: usize) -> (Self, Vec<String>) {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let line = within_deadline(move || {
-            let mut line = String::new();
-            stdout.read_line(&mut line).expect("stdout is text");
-            line
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let lines: Vec<String> = within_deadline(move || {
+            stdout.lines().take(count).map(|line| line.expect("stdout is text")).collect()
         });
-        let address = line
-            .trim_end()
-            .strip_prefix("celeriac: listening on ")
-            .unwrap_or_else(|| panic!("not ready: {line:?}"));
-        Self { address: address.to_owned(), child: Some(child) }
+        let address = lines
+            .first()
+            .and_then(|line| line.strip_prefix("celeriac: listening on "))
+            .unwrap_or_else(|| panic!("not ready: {lines:?}"));
+        (Self { address: address.to_owned(), child: Some(child) }, lines)
     }
 
     /// Runs a client command against this broker.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use celeriac_web::documents::QueueSettingsDocument;
 use celeriac_client::{Client, QueueInfo, QueueSettings};
 use celeriac_proto::QueueName;
 use clap::{ArgGroup, Args, Subcommand};
@@ -15,7 +16,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::printable::clean;
-use crate::queue_view::{QueueSettingsDocument, setting_rows};
+use crate::queue_view::setting_rows;
 use crate::time::parse_span;
 
 #[derive(Subcommand)]

@@ -5,7 +5,7 @@
 //! which a setting can be given, and the few settings of the process around the broker: the
 //! addresses and the log. If you add a setting, add it to `deploy/README.md` too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
+use super::http::{HttpAddress, HttpConfig};
 use super::units::{parse_ms, size, span};
 use crate::byte_size::parse_bytes;
 use crate::exit::Failure;
@@ -72,6 +73,32 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_LISTEN_PLAIN", value_name = "ADDRESS:PORT")]
     #[arg(value_parser = parse_address)]
     pub(super) listen_plain: Option<SocketAddr>,
+
+    /// The address for HTTP, or `off` [default: 127.0.0.1 and the port after that of `listen`]
+    #[arg(long, env = "CELERIAC_HTTP_LISTEN", value_name = "ADDRESS:PORT|off")]
+    pub(super) http_listen: Option<HttpAddress>,
+
+    /// Names under which browsers reach the HTTP side, beside those of this machine
+    #[arg(long, env = "CELERIAC_HTTP_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub(super) http_hosts: Option<Vec<String>>,
+
+    /// Origins such as https://ops.example whose pages may read the HTTP side
+    #[arg(long, env = "CELERIAC_HTTP_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub(super) http_origins: Option<Vec<String>>,
+
+    /// The path below which a proxy serves the HTTP side, such as /celeriac
+    #[arg(long, env = "CELERIAC_HTTP_PATH_PREFIX", value_name = "PATH")]
+    pub(super) http_path_prefix: Option<String>,
+
+    /// Proxies whose X-Forwarded-For names the client
+    #[arg(long, env = "CELERIAC_HTTP_TRUSTED_PROXIES", value_name = "IP", value_delimiter = ',')]
+    pub(super) http_trusted_proxies: Option<Vec<IpAddr>>,
+
+    /// Let /metrics answer without a token
+    #[arg(long, env = "CELERIAC_METRICS_PUBLIC", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_name = "true|false")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(super) metrics_public: Option<bool>,
 
     /// Allow an address that other machines reach without a token
     #[arg(long, env = "CELERIAC_INSECURE", num_args = 0..=1, require_equals = true)]
@@ -181,6 +208,12 @@ impl ConfigLayer {
             data: self.data.or(below.data),
             listen: self.listen.or(below.listen),
             listen_plain: self.listen_plain.or(below.listen_plain),
+            http_listen: self.http_listen.or(below.http_listen),
+            http_hosts: self.http_hosts.or(below.http_hosts),
+            http_origins: self.http_origins.or(below.http_origins),
+            http_path_prefix: self.http_path_prefix.or(below.http_path_prefix),
+            http_trusted_proxies: self.http_trusted_proxies.or(below.http_trusted_proxies),
+            metrics_public: self.metrics_public.or(below.metrics_public),
             tls_certificate: self.tls_certificate.or(below.tls_certificate),
             tls_key: self.tls_key.or(below.tls_key),
             tls_client: self.tls_client.or(below.tls_client),
@@ -215,8 +248,17 @@ impl ConfigLayer {
             Some(file) => Some(read_token(file)?),
             None => self.token,
         };
+        let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
         Ok(ServeConfig {
-            listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))),
+            listen,
+            http: HttpConfig {
+                http_listen: self.http_listen.unwrap_or_else(|| HttpAddress::beside(listen)),
+                http_hosts: self.http_hosts.unwrap_or_default(),
+                http_origins: self.http_origins.unwrap_or_default(),
+                http_path_prefix: self.http_path_prefix.unwrap_or_default(),
+                http_trusted_proxies: self.http_trusted_proxies.unwrap_or_default(),
+                metrics_public: self.metrics_public.unwrap_or(false),
+            },
             listen_plain: self.listen_plain,
             insecure: self.insecure.unwrap_or(false),
             log: self.log.unwrap_or_else(|| "info".to_owned()),
@@ -257,6 +299,8 @@ fn in_memory(bytes: Option<u64>, default: usize) -> usize {
 pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,
     pub(super) listen_plain: Option<SocketAddr>,
+    #[serde(flatten)]
+    pub(super) http: HttpConfig,
     pub(super) insecure: bool,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
@@ -289,6 +333,7 @@ impl ServeConfig {
             return Err(InvalidSetting { key: "listen", sentence });
         }
         self.check_plain()?;
+        self.check_http()?;
         // The broker reads the files again when it starts. Here the sentence can name the setting.
         Access::check(&self.broker)
             .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
@@ -309,6 +354,28 @@ impl ServeConfig {
                 "listen_plain is set and tls_certificate is not: without TLS, listen is enough"
                     .to_owned(),
             ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who reaches the HTTP side may do what a client without a token may.
+    fn check_http(&self) -> Result<(), InvalidSetting> {
+        self.http
+            .of_web(self.broker.knows_clients())
+            .check()
+            .map_err(|(key, sentence)| InvalidSetting { key, sentence })?;
+        match self.http.http_listen.address() {
+            Some(address)
+                if !is_of_this_machine(address)
+                    && !self.broker.knows_clients()
+                    && !self.insecure =>
+            {
+                let sentence = format!(
+                    "other machines can reach {address}: set a token with CELERIAC_TOKEN or \
+                     --token-file, or --access-file, or allow it with --insecure"
+                );
+                Err(InvalidSetting { key: "http_listen", sentence })
+            }
             _ => Ok(()),
         }
     }

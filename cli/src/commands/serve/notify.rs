@@ -22,7 +22,7 @@ pub(super) async fn feed_watchdog(control: &Control) -> Infallible {
     // commit that takes long.
     let pause = (span / 2).max(Duration::from_millis(1));
     // A broker that shuts down is no longer watched.
-    while control.pass().await {
+    while control.pass().await.is_some() {
         notify_manager(NotifyState::Watchdog);
         tokio::time::sleep(pause).await;
     }

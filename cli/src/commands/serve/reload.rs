@@ -52,7 +52,7 @@ impl Reload {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let ServeConfig { listen, listen_plain, insecure, log, log_format, broker } = config;
+        let ServeConfig { listen, listen_plain, http, insecure, log, log_format, broker } = config;
         // The broker comes first, because it may still refuse.
         let reloaded =
             self.control.reload(broker.clone()).await.map_err(|error| error.to_string())?;
@@ -67,6 +67,12 @@ impl Reload {
         for (key, is_same) in [
             ("listen", self.counts.listen == listen),
             ("listen_plain", self.counts.listen_plain == listen_plain),
+            ("http_listen", self.counts.http.http_listen == http.http_listen),
+            ("http_hosts", self.counts.http.http_hosts == http.http_hosts),
+            ("http_origins", self.counts.http.http_origins == http.http_origins),
+            ("http_path_prefix", self.counts.http.http_path_prefix == http.http_path_prefix),
+            ("http_trusted_proxies", self.counts.http.http_trusted_proxies == http.http_trusted_proxies),
+            ("metrics_public", self.counts.http.metrics_public == http.metrics_public),
             ("insecure", self.counts.insecure == insecure),
             ("log_format", self.counts.log_format == log_format),
         ] {

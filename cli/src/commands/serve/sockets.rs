@@ -10,12 +10,14 @@ use crate::exit::Failure;
 /// The names that the sockets have by `FileDescriptorName=` of a socket unit.
 const NAME: &str = "celeriac";
 const NAME_OF_PLAIN: &str = "celeriac-plain";
+const NAME_OF_HTTP: &str = "celeriac-http";
 
 /// The sockets that were handed over, in the place of the addresses of the settings.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) listener: Option<TcpListener>,
     pub(super) plain: Option<TcpListener>,
+    pub(super) http: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -39,6 +41,7 @@ impl Sockets {
             let place = match place {
                 Place::Listener => &mut sockets.listener,
                 Place::Plain => &mut sockets.plain,
+                Place::Http => &mut sockets.http,
             };
             if place.is_some() {
                 return Err(Failure::usage(
@@ -62,6 +65,7 @@ impl Sockets {
 enum Place {
     Listener,
     Plain,
+    Http,
 }
 
 /// What a socket is for. The error is the name that says nothing.
@@ -69,6 +73,7 @@ fn place_of(name: Option<&str>, count: usize) -> Result<Place, &str> {
     match name {
         Some(NAME) => Ok(Place::Listener),
         Some(NAME_OF_PLAIN) => Ok(Place::Plain),
+        Some(NAME_OF_HTTP) => Ok(Place::Http),
         // Without a name of its own a socket has the name of its unit, or none.
         _ if count == 1 => Ok(Place::Listener),
         name => Err(name.unwrap_or_default()),
@@ -78,7 +83,7 @@ fn place_of(name: Option<&str>, count: usize) -> Result<Place, &str> {
 fn unknown(name: &str) -> String {
     format!(
         "the service manager hands over a socket with the name `{name}`: \
-         give it FileDescriptorName={NAME} or {NAME_OF_PLAIN}"
+         give it FileDescriptorName={NAME}, {NAME_OF_PLAIN} or {NAME_OF_HTTP}"
     )
 }
 
@@ -92,7 +97,8 @@ mod tests {
         assert_eq!(place_of(Some("celeriac-plain"), 1), Ok(Place::Plain));
         assert_eq!(place_of(None, 1), Ok(Place::Listener));
         assert_eq!(place_of(Some("celeriac.socket"), 1), Ok(Place::Listener));
-        assert_eq!(place_of(Some("celeriac-http"), 2), Err("celeriac-http"));
+        assert_eq!(place_of(Some("celeriac-http"), 2), Ok(Place::Http));
+        assert_eq!(place_of(Some("celeriac-web"), 2), Err("celeriac-web"));
         assert_eq!(place_of(None, 2), Err(""));
     }
 }

@@ -6,14 +6,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use celeriac_web::documents::{QueueDocument, WorkerDocument};
 use celeriac_client::{Client, QueueInfo, WorkerStatus};
 use serde::Serialize;
 
 use crate::connection::failure;
 use crate::exit::Failure;
-use crate::queue_view::QueueDocument;
 use crate::time::now_ms;
-use crate::worker_view::WorkerDocument;
 
 /// The queues and workers at one moment, sorted by their names.
 pub(super) struct Snapshot {

@@ -1,4 +1,4 @@
-//! A task as programs read it. `task_view` has a task for people.
+//! A task as programs read it.
 //!
 //! The names in [`TaskDocument`] are a contract with scripts: `cli/README.md` lists them, and a
 //! test compares the two.
@@ -9,14 +9,15 @@ use std::time::SystemTime;
 use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::json::embed;
+use super::json::{Rfc3339, embed};
 use crate::time::ms;
 
 /// A task for programs. Every field is always present. A field that does not apply is null or
 /// empty.
-#[derive(Serialize)]
-pub(crate) struct TaskDocument<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct TaskDocument<'a> {
     id: &'a str,
     state: String,
     generation: u32,
@@ -30,12 +31,19 @@ pub(crate) struct TaskDocument<'a> {
     root_id: &'a str,
     parent_id: &'a str,
     waiting_for: Option<&'a str>,
+    submitted_at: Option<Rfc3339>,
     submitted_at_ms: Option<i64>,
+    eta_at: Option<Rfc3339>,
     eta_at_ms: Option<i64>,
+    expires_at: Option<Rfc3339>,
     expires_at_ms: Option<i64>,
+    leased_at: Option<Rfc3339>,
     leased_at_ms: Option<i64>,
+    started_at: Option<Rfc3339>,
     started_at_ms: Option<i64>,
+    finished_at: Option<Rfc3339>,
     finished_at_ms: Option<i64>,
+    forget_at: Option<Rfc3339>,
     forget_at_ms: Option<i64>,
     worker: &'a str,
     attempts: u32,
@@ -51,30 +59,37 @@ pub(crate) struct TaskDocument<'a> {
     revoked_reason: &'a str,
     actor: &'a str,
     cancel_requested: bool,
+    cancel_requested_at: Option<Rfc3339>,
     cancel_requested_at_ms: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ProgressDocument<'a> {
     state: &'a str,
     meta: Box<RawValue>,
+    at: Rfc3339,
     at_ms: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ErrorDocument<'a> {
     kind: &'a str,
     message: &'a str,
     traceback: &'a str,
+    at: Rfc3339,
     at_ms: i64,
     attempt: u32,
+    leased_at: Option<Rfc3339>,
     leased_at_ms: Option<i64>,
+    started_at: Option<Rfc3339>,
     started_at_ms: Option<i64>,
     worker: &'a str,
 }
 
 impl<'a> TaskDocument<'a> {
-    pub(crate) fn new(task: &'a TaskInfo) -> Self {
+    /// The document of what the client has read.
+    pub fn new(task: &'a TaskInfo) -> Self {
+        let at = |time: Option<SystemTime>| time.map(Rfc3339);
         let at_ms = |time: Option<SystemTime>| time.map(ms);
         let has_result = task.state == State::Success;
         Self {
@@ -95,12 +110,19 @@ impl<'a> TaskDocument<'a> {
             root_id: &task.root_id,
             parent_id: &task.parent_id,
             waiting_for: waiting_for(task.waiting_for),
+            submitted_at: at(task.submitted_at),
             submitted_at_ms: at_ms(task.submitted_at),
+            eta_at: at(task.eta),
             eta_at_ms: at_ms(task.eta),
+            expires_at: at(task.expires_at),
             expires_at_ms: at_ms(task.expires_at),
+            leased_at: at(task.leased_at),
             leased_at_ms: at_ms(task.leased_at),
+            started_at: at(task.started_at),
             started_at_ms: at_ms(task.started_at),
+            finished_at: at(task.finished_at),
             finished_at_ms: at_ms(task.finished_at),
+            forget_at: at(task.forget_at),
             forget_at_ms: at_ms(task.forget_at),
             worker: &task.worker,
             attempts: task.attempts,
@@ -117,6 +139,7 @@ impl<'a> TaskDocument<'a> {
             revoked_reason: &task.revoked_reason,
             actor: &task.actor,
             cancel_requested: task.cancel_requested,
+            cancel_requested_at: at(task.cancel_requested_at),
             cancel_requested_at_ms: at_ms(task.cancel_requested_at),
         }
     }
@@ -124,7 +147,9 @@ impl<'a> TaskDocument<'a> {
 
 impl<'a> ProgressDocument<'a> {
     fn new(progress: &'a Progress) -> Self {
-        Self { state: &progress.state, meta: embed(&progress.meta, ""), at_ms: ms(progress.at) }
+        Self { state: &progress.state, meta: embed(&progress.meta, ""), at: Rfc3339(progress.at),
+            at_ms: ms(progress.at),
+        }
     }
 }
 
@@ -135,16 +160,19 @@ impl<'a> ErrorDocument<'a> {
             kind,
             message,
             traceback,
+            at: Rfc3339(error.at),
             at_ms: ms(error.at),
             attempt: error.attempt,
+            leased_at: error.leased_at.map(Rfc3339),
             leased_at_ms: error.leased_at.map(ms),
+            started_at: error.started_at.map(Rfc3339),
             started_at_ms: error.started_at.map(ms),
             worker,
         }
     }
 }
 
-/// Why a task waits, in a word for programs. `task_view` has the sentence for people.
+/// Why a task waits, in a word.
 fn waiting_for(reason: WaitingFor) -> Option<&'static str> {
     match reason {
         WaitingFor::Nothing => None,

@@ -1,0 +1,240 @@
+//! The HTTP side within the process of the broker: its address, and its way to the broker, which is
+//! the door of `celeriac_broker` and no socket.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use celeriac_broker::{Certificates, Control, Door, Origin, Restored, ShownCertificate};
+use celeriac_client::connection::{Connector, Halves};
+use celeriac_client::{BrokerUrl, Client, ClientBuilder};
+use celeriac_web::Web;
+use celeriac_web::caller::Caller;
+use celeriac_web::config::WebConfig;
+use celeriac_web::upstream::{Health, Upstream};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::sockets::Sockets;
+use crate::exit::Failure;
+use crate::http_tls::secure;
+
+/// The settings of the HTTP side.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct HttpConfig {
+    pub(super) http_listen: HttpAddress,
+    pub(super) http_hosts: Vec<String>,
+    pub(super) http_origins: Vec<String>,
+    pub(super) http_path_prefix: String,
+    pub(super) http_trusted_proxies: Vec<IpAddr>,
+    pub(super) metrics_public: bool,
+}
+
+impl HttpConfig {
+    /// The settings as the HTTP side has them.
+    pub(super) fn of_web(&self, knows_callers: bool) -> WebConfig {
+        WebConfig {
+            hosts: self.http_hosts.clone(),
+            origins: self.http_origins.clone(),
+            trusted_proxies: self.http_trusted_proxies.clone(),
+            path_prefix: self.http_path_prefix.clone(),
+            metrics_public: self.metrics_public,
+            knows_callers,
+        }
+    }
+}
+
+/// Where the HTTP side listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpAddress {
+    /// There is no HTTP side.
+    Off,
+    /// An address of the settings.
+    At(SocketAddr),
+    /// The address that nobody has set. A broker that finds it taken goes on without HTTP: another
+    /// broker of this machine may have it.
+    Default(SocketAddr),
+}
+
+impl HttpAddress {
+    /// The default beside this address of the protocol: this machine alone, and the next port.
+    pub(super) fn beside(listen: SocketAddr) -> Self {
+        let port = match listen.port() {
+            0 => 0,
+            u16::MAX => return Self::Off,
+            port => port + 1,
+        };
+        Self::Default(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    pub(super) fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) | Self::Default(address) => Some(address),
+        }
+    }
+}
+
+impl FromStr for HttpAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| {
+                "give an IP address and a port, such as 127.0.0.1:23538, or off".to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl Serialize for HttpAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The HTTP side while it serves.
+pub(super) struct Http {
+    pub(super) address: SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// What the HTTP side needs of the broker, before the broker serves.
+pub(super) struct Inside {
+    pub(super) door: Door,
+    pub(super) restored: Restored,
+    /// The broker, once it serves.
+    pub(super) control: watch::Receiver<Option<Control>>,
+    pub(super) certificates: Option<Certificates>,
+}
+
+impl Http {
+    /// Listens and serves from now on. `None`: it is off.
+    ///
+    /// # Errors
+    /// An address that was set cannot be used.
+    pub(super) async fn start(
+        config: &HttpConfig,
+        knows_callers: bool,
+        sockets: &mut Sockets,
+        inside: Inside,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(listener) = listen(config.http_listen, sockets.http.take()).await? else {
+            return Ok(None);
+        };
+        let address = listener.local_addr().map_err(|error| Failure::error(error.to_string()))?;
+        let secure = secure(inside.certificates.clone());
+        let web = Web::new(config.of_web(knows_callers), Arc::new(Local::new(inside)))
+            .map_err(|(key, sentence)| Failure::usage(format!("{key}: {sentence}")))?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serving = tokio::spawn(celeriac_web::serve(listener, secure, web, stopped));
+        Ok(Some(Self { address, stop, serving }))
+    }
+
+    /// Takes no more requests.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for the requests under way, for a bounded time.
+    pub(super) async fn ended(self) {
+        self.stop.cancel();
+        // It ends by itself soon.
+        let _ = self.serving.await;
+    }
+}
+
+async fn listen(
+    address: HttpAddress,
+    socket: Option<std::net::TcpListener>,
+) -> Result<Option<TcpListener>, Failure> {
+    if let Some(socket) = socket {
+        let listener = super::listen(Some(socket), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        return Ok(Some(listener));
+    }
+    match address {
+        HttpAddress::Off => Ok(None),
+        HttpAddress::At(address) => super::listen(None, address).await.map(Some),
+        HttpAddress::Default(address) => match TcpListener::bind(address).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                tracing::warn!(
+                    %address,
+                    %error,
+                    "there is no HTTP side, because its default address cannot be used: set \
+                     http_listen to another address, or to off"
+                );
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// The way to the broker of this process.
+struct Local {
+    url: BrokerUrl,
+    inside: Inside,
+}
+
+impl Local {
+    fn new(inside: Inside) -> Self {
+        Self { url: "celeriac://localhost".parse().expect("it is an address"), inside }
+    }
+}
+
+impl Upstream for Local {
+    fn client(&self, caller: &Caller) -> ClientBuilder {
+        let (door, address) = (self.inside.door.clone(), caller.address);
+        let certificate = caller.certificate.as_deref().map(|certificate| ShownCertificate {
+            names: certificate.names.clone(),
+            identities: certificate.identities.clone(),
+        });
+        let origin = Origin { address, certificate };
+        let enter = Connector::new(move |_address| {
+            let (door, origin) = (door.clone(), origin.clone());
+            async move {
+                let (read, write) = tokio::io::split(door.enter(origin).await?);
+                Ok(Halves { read: Box::new(read), write: Box::new(write) })
+            }
+        });
+        Client::builder(self.url.text_with_token(&caller.token)).connector(enter)
+    }
+
+    fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {
+        Box::pin(async {
+            let control = self.inside.control.borrow().clone();
+            let Some(control) = control else {
+                return Health::Restoring { records: self.inside.restored.records() };
+            };
+            match control.pass().await {
+                Some(passed) => {
+                    let (draining, disk_is_low) = (passed.draining, passed.disk_is_low);
+                    Health::Serves { draining, disk_is_low }
+                }
+                None => Health::Ends,
+            }
+        })
+    }
+}

@@ -1,0 +1,499 @@
+//! The HTTP side of a broker, from outside: requests as bytes, so that a test may send what no
+//! client would.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::{Broker, DEADLINE, celeriac, finish};
+
+/// An answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    fn code(&self) -> String {
+        self.json()["code"].as_str().expect("a problem has a code").to_owned()
+    }
+}
+
+/// Sends these bytes and reads all that comes back.
+fn send(address: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    // The other side may close before it has read everything.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn parse(answer: &str) -> Answer {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let (line, headers) = head.split_once("\r\n").expect("headers");
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Answer { status, headers: headers.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+fn request(address: &str, line: &str, headers: &[&str], body: &str) -> Answer {
+    let mut text = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for header in headers {
+        text += &format!("{header}\r\n");
+    }
+    if !body.is_empty() {
+        text += &format!("Content-Length: {}\r\n", body.len());
+    }
+    parse(&send(address, format!("{text}\r\n{body}").as_bytes()))
+}
+
+fn get(address: &str, path: &str) -> Answer {
+    request(address, &format!("GET {path}"), &[], "")
+}
+
+fn post(address: &str, path: &str, body: &Value) -> Answer {
+    let headers = ["Content-Type: application/json"];
+    request(address, &format!("POST {path}"), &headers, &body.to_string())
+}
+
+fn start(data: &Path, more: &[&str]) -> (Broker, String) {
+    let mut command = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
+    command.arg(data).args(more);
+    Broker::ready_with_http(command)
+}
+
+#[test]
+fn the_story_is_told_over_http() {
+    let data = TempDir::new().expect("a folder");
+    let (broker, http) = start(data.path(), &[]);
+    let song = json!({
+        "name": "songs.play", "args": ["Dynamite"], "kwargs": {"loud": true}, "id": "user/7 ü",
+        "shadow": "Dynamite, for you", "queue": "songs", "expires": "1h", "priority": 9,
+        "tags": ["user-7"], "headers": {"trace": "a"}, "max_attempts": 1,
+    });
+    let created = post(&http, "/api/v1/tasks", &song);
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(
+        created.json(),
+        json!({"id": "user/7 ü", "outcome": "created", "generation": 1, "state": "QUEUED"})
+    );
+    assert_eq!(post(&http, "/api/v1/tasks", &song).status, 200, "it joins");
+
+    let id = "user%2F7%20%C3%BC";
+    let task = get(&http, &format!("/api/v1/tasks/{id}?payload=true")).json();
+    assert_eq!(task["shadow"], "Dynamite, for you");
+    assert_eq!(task["payload"], json!([["Dynamite"], {"loud": true}]));
+    let submitted = task["submitted_at_ms"].as_i64().expect("a time");
+    let text = task["submitted_at"].as_str().expect("a time");
+    let millis = format!("{:03}Z", submitted.rem_euclid(1_000));
+    assert!(text.starts_with("20") && text.ends_with(&millis), "{text}");
+    let not_yet = get(&http, &format!("/api/v1/tasks/{id}/result?wait=1"));
+    assert_eq!((not_yet.status, not_yet.json()["state"].clone()), (202, json!("QUEUED")));
+    assert_eq!(get(&http, "/api/v1/scale?queue=songs").json(), json!({"value": 1}));
+
+    let mut work = broker.command(&[
+        "work", "--name", "songs.play", "--queue", "songs", "--limit", "1", "--", "echo", "42",
+    ]);
+    let worked = finish(&mut work, "");
+    assert_eq!(worked.code, Some(0), "{worked:?}");
+    let ended = get(&http, &format!("/api/v1/task/result?wait=30&id={id}"));
+    assert_eq!((ended.status, ended.json()["result"].clone()), (200, json!(42)), "{ended:?}");
+
+    let forgotten = request(&http, &format!("DELETE /api/v1/tasks/{id}"), &[], "");
+    assert_eq!((forgotten.status, forgotten.body.as_str()), (204, ""), "{forgotten:?}");
+    let gone = get(&http, &format!("/api/v1/tasks/{id}"));
+    assert_eq!((gone.status, gone.code()), (404, "not_found".to_owned()));
+    assert!(gone.headers.contains("content-type: application/problem+json"), "{gone:?}");
+}
+
+#[test]
+fn many_tasks_are_accepted_or_refused_one_by_one() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let tasks = json!({"tasks": [
+        {"name": "a", "id": "one"},
+        {"name": "a", "id": ""},
+        {"name": "a", "eta": "tomorrow"},
+        {"name": "a", "args": {"no": "list"}},
+        {"name": 7},
+        "a",
+        {"name": "a", "id": "two", "payload": "AAEC", "content_type": "audio/flac"},
+        {"name": "a", "payload": "?", "content_type": "audio/flac"},
+        {"name": "a", "colour": "red"},
+    ]});
+    let answer = post(&http, "/api/v1/tasks", &tasks);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    let outcomes = answer["outcomes"].as_array().expect("outcomes");
+    let accepted: Vec<bool> =
+        outcomes.iter().map(|outcome| outcome["outcome"] == "created").collect();
+    assert_eq!(accepted, [true, false, false, false, false, false, true, false, false]);
+    for refused in outcomes.iter().filter(|outcome| outcome["outcome"] != "created") {
+        assert_eq!(refused["problem"]["status"], 422, "{refused}");
+    }
+    let bytes = get(&http, "/api/v1/tasks/two?payload=true").json();
+    assert_eq!(bytes["payload"], json!({"base64": "AAEC"}));
+    assert_eq!(bytes["payload_content_type"], "audio/flac");
+
+    let found = post(&http, "/api/v1/lookup", &json!({"ids": ["two", "none", "one"]})).json();
+    let states: Vec<&str> =
+        found["tasks"].as_array().expect("tasks").iter().filter_map(|it| it["state"].as_str()).collect();
+    assert_eq!(states, ["QUEUED", "UNKNOWN", "QUEUED"]);
+    let page = get(&http, "/api/v1/tasks?limit=1&state=QUEUED").json();
+    let cursor = page["cursor"].as_str().expect("there is more");
+    let next = get(&http, &format!("/api/v1/tasks?limit=1&state=queued&cursor={cursor}")).json();
+    assert_ne!(page["tasks"][0]["id"], next["tasks"][0]["id"]);
+    let cancelled = post(&http, "/api/v1/tasks/one/cancel", &json!({}));
+    assert_eq!(cancelled.json(), json!({"id": "one", "outcome": "revoked"}));
+    let cancelled = post(&http, "/api/v1/cancel", &json!({"ids": ["one", "two", "none"]})).json();
+    let outcomes: Vec<&Value> = cancelled["outcomes"]
+        .as_array()
+        .expect("outcomes")
+        .iter()
+        .map(|outcome| &outcome["outcome"])
+        .collect();
+    assert_eq!(outcomes, ["already_ended", "revoked", "not_found"]);
+}
+
+#[test]
+fn queues_workers_and_the_broker_are_operated_over_http() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let settings = json!({"tasks_max": 2, "result_ttl_ms": 60_000});
+    let patch = |body: &Value| {
+        let headers = ["Content-Type: application/json"];
+        request(&http, "PATCH /api/v1/queues/songs", &headers, &body.to_string())
+    };
+    assert_eq!(patch(&settings).json()["tasks_max"], 2);
+    let kept = patch(&json!({"tasks_max": null})).json();
+    assert_eq!((&kept["tasks_max"], &kept["result_ttl_ms"]), (&Value::Null, &json!(60_000)));
+    // A number that a float does not hold is text.
+    assert_eq!(patch(&json!({"bytes_max": u64::MAX})).json()["bytes_max"], u64::MAX.to_string());
+    patch(&json!({"bytes_max": null, "tasks_max": 1}));
+    let song = json!({"name": "a", "queue": "songs"});
+    assert_eq!(post(&http, "/api/v1/tasks", &song).status, 201);
+    let full = post(&http, "/api/v1/tasks", &song);
+    assert_eq!((full.status, full.code()), (429, "queue_full".to_owned()));
+    assert!(full.headers.contains("retry-after: 1"), "{full:?}");
+
+    let paused = post(&http, "/api/v1/queues/songs/pause", &json!({}));
+    assert_eq!((paused.status, paused.json()["outcome"].clone()), (200, json!("paused")));
+    assert_eq!(get(&http, "/api/v1/queues/songs").json()["paused"], true);
+    post(&http, "/api/v1/queues/songs/resume", &json!({}));
+    let queues = get(&http, "/api/v1/queues").json();
+    assert!(queues["queues"].as_array().expect("queues").iter().any(|it| it["queue"] == "songs"));
+    let purged = post(&http, "/api/v1/queues/songs/purge", &json!({})).json();
+    assert_eq!((&purged["outcome"], &purged["revoked"]), (&json!("purged"), &json!(1)));
+    assert_eq!(request(&http, "DELETE /api/v1/queues/songs", &[], "").status, 200);
+    assert_eq!(get(&http, "/api/v1/queues/none").status, 404);
+    assert_eq!(post(&http, "/api/v1/queues/none/pause", &json!({})).status, 404);
+    assert_eq!(get(&http, "/api/v1/scale?queue=none").json(), json!({"value": 0}));
+
+    assert_eq!(get(&http, "/api/v1/workers").json(), json!({"workers": []}));
+    assert_eq!(get(&http, "/api/v1/workers/none").status, 404);
+    assert_eq!(post(&http, "/api/v1/workers/none/quiet", &json!({})).status, 404);
+    assert_eq!(get(&http, "/api/v1/broker").json()["draining"], false);
+    post(&http, "/api/v1/broker/drain", &json!({"draining": true}));
+    let ready = get(&http, "/readyz");
+    assert_eq!((ready.status, ready.body.as_str()), (503, "drains\n"));
+    assert_eq!(get(&http, "/healthz").status, 200);
+    post(&http, "/api/v1/broker/drain", &json!({"draining": false}));
+    let log = post(&http, "/api/v1/broker/log", &json!({"filter": "debug"}));
+    assert_eq!(log.json(), json!({"filter": "debug"}));
+    assert_eq!(get(&http, "/api/v1/broker/log").json(), json!({"filter": "debug"}));
+    let to = data.path().join("backup");
+    let backup = post(&http, "/api/v1/broker/backup", &json!({"folder": to}));
+    assert_eq!(backup.status, 200, "{backup:?}");
+    assert!(to.join("db").exists());
+}
+
+#[test]
+fn o30_a_stream_shows_each_state_once_and_ends_with_the_task() {
+    let data = TempDir::new().expect("a folder");
+    let (broker, http) = start(data.path(), &[]);
+    post(&http, "/api/v1/tasks", &json!({"name": "a", "id": "one"}));
+    let path = "GET /api/v1/tasks/one/events";
+    let address = http.clone();
+    let stream = std::thread::spawn(move || request(&address, path, &["Accept: text/event-stream"], ""));
+    std::thread::sleep(Duration::from_millis(300));
+    let cancelled = broker.run(&["cancel", "one"]);
+    assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+    let stream = stream.join().expect("it ends");
+    assert!(stream.headers.contains("text/event-stream"), "{stream:?}");
+    let states: Vec<Value> = events(&stream.body);
+    let names: Vec<&str> = states.iter().filter_map(|task| task["state"].as_str()).collect();
+    assert_eq!(names, ["QUEUED", "REVOKED"], "{stream:?}");
+    let last = format!("{}.{}", states[1]["generation"], states[1]["version"]);
+    assert!(stream.body.contains(&format!("id: {last}\n")), "{stream:?}");
+    // Whoever comes back with the last state has seen everything.
+    let again = request(&http, path, &[&format!("Last-Event-ID: {last}")], "");
+    assert!(events(&again.body).is_empty(), "{again:?}");
+    assert_eq!(get(&http, "/api/v1/tasks/none/events").status, 404);
+    let queue = std::thread::spawn({
+        let http = http.clone();
+        move || get(&http, "/api/v1/queues/default/events")
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    post(&http, "/api/v1/tasks", &json!({"name": "a"}));
+    std::thread::sleep(Duration::from_millis(1_300));
+    // The streams end with the broker, and do not hold it.
+    let stopping = Instant::now();
+    let stopped = broker.stop("TERM");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(stopping.elapsed() < Duration::from_secs(4), "{:?}", stopping.elapsed());
+    let ready: Vec<Value> = events(&queue.join().expect("it ends").body);
+    let ready: Vec<&Value> = ready.iter().map(|queue| &queue["ready"]).collect();
+    assert_eq!(ready, [0, 1]);
+}
+
+/// The data of server-sent events. An answer in chunks has lines with their lengths between them.
+fn events(body: &str) -> Vec<Value> {
+    body.lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
+        .collect()
+}
+
+#[test]
+fn requests_that_are_no_good_get_a_clear_answer_and_change_nothing() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let json = "Content-Type: application/json";
+    let good = r#"{"name": "a"}"#;
+    for (line, headers, body, status) in [
+        ("POST /api/v1/tasks", vec![json], "", 400),
+        ("POST /api/v1/tasks", vec![json], "{", 400),
+        ("POST /api/v1/tasks", vec![json], "[]", 422),
+        ("POST /api/v1/tasks", vec![json], "null", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"tasks\": []}", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"tasks\": 1}", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"priority\": 10}", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"priority\": 256}", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"countdown\": -1}", 422),
+        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"countdown\": 1e300}", 422),
+        // Programs on other pages can send these without a question of the browser.
+        ("POST /api/v1/tasks", vec!["Content-Type: text/plain"], good, 415),
+        ("POST /api/v1/tasks", vec![], good, 415),
+        ("POST /api/v1/tasks", vec!["Content-Type: application/x-www-form-urlencoded"], good, 415),
+        ("POST /api/v1/tasks", vec![json, "Sec-Fetch-Site: cross-site"], good, 403),
+        ("POST /api/v1/tasks", vec![json, "Origin: https://evil.example"], good, 403),
+        ("POST /api/v1/queues/default/purge", vec!["Origin: https://evil.example"], "", 403),
+        ("GET /api/v1/tasks?limit=0", vec![], "", 422),
+        ("GET /api/v1/tasks?limit=1001", vec![], "", 422),
+        ("GET /api/v1/tasks?limit=99999999999999999999999", vec![], "", 422),
+        ("GET /api/v1/tasks?limit=-1", vec![], "", 422),
+        ("GET /api/v1/tasks?cursor=%21", vec![], "", 422),
+        ("GET /api/v1/tasks?cursor=AAAA", vec![], "", 422),
+        ("GET /api/v1/tasks?state=NONE", vec![], "", 422),
+        ("GET /api/v1/tasks?tag=", vec![], "", 422),
+        ("GET /api/v1/tasks?older_than=x", vec![], "", 422),
+        ("GET /api/v1/tasks?days=7", vec![], "", 422),
+        ("GET /api/v1/tasks/a/result?wait=61", vec![], "", 422),
+        ("GET /api/v1/tasks/%FF", vec![], "", 400),
+        ("GET /api/v1/tasks/../../etc/passwd", vec![], "", 404),
+        ("GET /api/v1/queues/%00", vec![], "", 422),
+        ("GET /nothing", vec![], "", 404),
+        ("GET //api/v1/tasks", vec![], "", 404),
+        ("PUT /api/v1/tasks", vec![json], good, 405),
+        ("TRACE /api/v1/tasks", vec![], "", 405),
+        ("GET /api/v1/broker", vec!["Authorization: Digest x"], "", 401),
+        ("POST /api/v1/dead/discard", vec![json], "{}", 422),
+        ("POST /api/v1/dead/discard", vec![json], "{\"filter\": {}}", 422),
+        ("POST /api/v1/dead/replay", vec![json], "{\"ids\": [], \"all\": true}", 422),
+        ("POST /api/v1/cancel", vec![json], "{\"tag\": \"\"}", 422),
+        ("POST /api/v1/cancel", vec![json], "{\"tag\": \"a\", \"root_id\": \"b\"}", 422),
+        ("POST /api/v1/tasks/a/cancel", vec![json], "{\"mode\": \"waiting\", \"grace\": \"1s\"}", 422),
+    ] {
+        let answer = request(&http, line, &headers, body);
+        assert_eq!(answer.status, status, "{line} {headers:?} {body}: {answer:?}");
+        if status != 403 && !line.starts_with("TRACE") {
+            assert_eq!(answer.json()["status"], status, "{line}: {answer:?}");
+        }
+    }
+    let tasks = get(&http, "/api/v1/tasks").json();
+    assert_eq!(tasks["tasks"], json!([]), "nothing was submitted");
+}
+
+#[test]
+fn o32_o49_only_this_machine_is_named_and_a_browser_is_told_what_it_may_do() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &["--http-hosts", "ops.example,b.example"]);
+    let with_host = |host: &str| {
+        parse(&send(
+            &http,
+            format!("GET /api/v1/queues HTTP/1.1\r\nConnection: close\r\n{host}\r\n").as_bytes(),
+        ))
+    };
+    for host in ["Host: localhost\r\n", "Host: 127.0.0.1:1\r\n", "Host: [::1]\r\n", "Host: ops.example\r\n"] {
+        assert_eq!(with_host(host).status, 200, "{host}");
+    }
+    for host in ["Host: evil.example\r\n", "Host: localhost.evil.example\r\n"] {
+        assert_eq!(with_host(host).status, 421, "{host}");
+    }
+    for host in ["", "Host: localhost\r\nHost: evil.example\r\n"] {
+        assert_eq!(with_host(host).status, 400, "{host}");
+    }
+    let answer = get(&http, "/api/v1/queues");
+    for header in [
+        "x-content-type-options: nosniff",
+        "referrer-policy: same-origin",
+        "frame-ancestors 'none'",
+        "default-src 'self'",
+        "cache-control: no-store",
+    ] {
+        assert!(answer.headers.contains(header), "{header}: {answer:?}");
+    }
+    assert!(!answer.headers.contains("access-control-allow-origin"), "{answer:?}");
+    let crossing = request(&http, "GET /api/v1/queues", &["Origin: https://evil.example"], "");
+    assert!(!crossing.headers.contains("access-control-allow-origin"), "{crossing:?}");
+}
+
+#[test]
+fn requests_that_two_servers_read_in_two_ways_are_refused() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let body = r#"{"name": "a"}"#;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let json = "Content-Type: application/json\r\n";
+    for smuggled in [
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: 13\r\nContent-Length: 5\r\n\r\n{body}"),
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: -1\r\n\r\n{body}"),
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: +13\r\n\r\n{body}"),
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked, identity\r\n\r\n{body}"),
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked\r\n\r\nzz\r\n{body}"),
+        format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{body}"),
+        format!("GET /api/v1/queues HTTP/1.1\r\nHost : localhost\r\n\r\n{hidden}"),
+        format!("GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n folded: x\r\n\r\n{hidden}"),
+        "GET /api/v1/queues\r\n\r\n".to_owned(),
+        "GET  /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+        "GET /api/v1/queues HTTP/3.0\r\nHost: localhost\r\n\r\n".to_owned(),
+        "G\0T / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(70_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000)),
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".to_owned(),
+    ] {
+        let answer = send(&http, smuggled.as_bytes());
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{:?}: {answer}", &smuggled[..60.min(smuggled.len())]);
+        assert!(!answer.contains("/hidden"), "{answer}");
+    }
+    let both = format!(
+        "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: 4\r\n\
+         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
+    );
+    let answer = send(&http, both.as_bytes());
+    assert!(!answer.contains("/hidden"), "the connection ends after such a request: {answer}");
+    assert_eq!(get(&http, "/api/v1/tasks").json()["tasks"], json!([]));
+}
+
+#[test]
+fn a_large_body_is_refused_before_it_is_read() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let head = "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
+    assert_eq!(parse(&send(&http, head.as_bytes())).status, 413);
+    let payload = "x".repeat(9 * 1024 * 1024);
+    let large = post(&http, "/api/v1/tasks", &json!({"name": "a", "args": [payload]}));
+    assert_eq!((large.status, large.code()), (413, "payload_too_large".to_owned()));
+    let payload = "x".repeat(7 * 1024 * 1024);
+    let fits = post(&http, "/api/v1/tasks", &json!({"name": "a", "args": [payload]}));
+    assert_eq!(fits.status, 201, "{}", fits.body);
+}
+
+#[test]
+fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
+    let folder = TempDir::new().expect("a folder");
+    let mut tokens = Vec::new();
+    let mut file = String::new();
+    for (name, role, queue) in
+        [("ops", "operator", "*"), ("web", "producer", "songs"), ("mail", "producer", "mail")]
+    {
+        let made = crate::process::run(&["token", "new", "--name", name, "--role", role, "--queue", queue]);
+        let (token, entry) = made.stdout.split_once('\n').expect("a token and its entry");
+        tokens.push(format!("Authorization: Bearer {token}"));
+        file += entry;
+    }
+    let access = folder.path().join("access.toml");
+    fs::write(&access, file).expect("written");
+    let access = access.to_str().expect("text");
+    let (broker, http) = start(&folder.path().join("data"), &["--access-file", access]);
+    let [ops, web, mail] = [&tokens[0], &tokens[1], &tokens[2]];
+    let json = "Content-Type: application/json";
+    let song = r#"{"name": "songs.play", "queue": "songs", "id": "one"}"#;
+    let submit = |who: &str| request(&http, "POST /api/v1/tasks", &[json, who], song);
+    assert_eq!(request(&http, "POST /api/v1/tasks", &[json], song).status, 401);
+    let wrong = "Authorization: Bearer clr_aaaaaaaa_0000000000000000000000000000000000000000000";
+    assert_eq!(submit(wrong).status, 401);
+    assert_eq!(submit(mail).status, 403);
+    assert_eq!(submit(web).status, 201);
+    let look = |who: &str, id: &str| {
+        request(&http, &format!("GET /api/v1/tasks/{id}"), &[who], "")
+    };
+    assert_eq!(look(web, "one").status, 200);
+    // A task of others looks like one that does not exist.
+    let (foreign, none) = (look(mail, "one"), look(mail, "none"));
+    assert_eq!((foreign.status, foreign.body.replace("one", "none")), (404, none.body));
+    assert_eq!(request(&http, "GET /api/v1/tasks", &[web], "").status, 403);
+    assert_eq!(request(&http, "GET /api/v1/tasks", &[ops], "").status, 200);
+    assert_eq!(request(&http, "GET /api/v1/tasks/one/events", &[mail], "").status, 404);
+    // With tokens any host may be named, and probes need none.
+    assert_eq!(get(&http, "/readyz").status, 200);
+    // A token that is taken away ends at once.
+    let text = fs::read_to_string(access).expect("it is there");
+    let without = text.replacen("name = \"web\"", "name = \"web\"\nexpires = 2020-01-01T00:00:00Z", 1);
+    fs::write(access, without).expect("written");
+    let hung_up = std::process::Command::new("kill")
+        .args(["-s", "HUP", &broker.pid().to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(hung_up.success());
+    let began = Instant::now();
+    while look(web, "one").status != 401 {
+        assert!(began.elapsed() < DEADLINE, "the token still counts");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(look(ops, "one").status, 200);
+}
+
+#[test]
+fn the_description_of_the_api_is_the_committed_one() {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/openapi.json");
+    let made = celeriac_web::openapi_document();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&committed, &made).expect("written");
+    }
+    assert_eq!(fs::read_to_string(&committed).unwrap_or_default(), made, "UPDATE_EXPECT=1 writes it");
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    assert_eq!(get(&http, "/openapi.json").json(), serde_json::from_str::<Value>(&made).expect("JSON"));
+}
+
+#[test]
+fn an_address_that_is_set_and_taken_ends_the_start_and_the_default_one_does_not() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let taken = TempDir::new().expect("a folder");
+    let mut second = celeriac(&["serve", "--listen", "127.0.0.1:0", "--http-listen", &http, "--data"]);
+    let ended = finish(second.arg(taken.path()), "");
+    assert_eq!(ended.code, Some(10), "{ended:?}");
+    assert!(ended.stderr.contains(&http), "{ended:?}");
+    let public = crate::process::run(&[
+        "serve", "--data", "d", "--check-config", "--http-listen", "0.0.0.0:23538",
+    ]);
+    assert_eq!(public.code, Some(2), "{public:?}");
+    assert!(public.stderr.contains("other machines can reach 0.0.0.0:23538"), "{public:?}");
+    let off = crate::process::run(&["serve", "--data", "d", "--check-config", "--http-listen", "off"]);
+    assert!(off.stdout.contains("http_listen = \"off\""), "{off:?}");
+}

@@ -1,0 +1,13 @@
+//! `/api/v1`, by subject. Each path is one request to the broker and its answer, with the names that
+//! the command line prints with `--json`.
+
+pub(crate) mod broker;
+mod body;
+pub(crate) mod dead;
+pub(crate) mod events;
+mod filter;
+pub(crate) mod queues;
+pub(crate) mod tasks;
+pub(crate) mod workers;
+
+pub(crate) use self::body::BodyRoom;

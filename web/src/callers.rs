@@ -1,0 +1,155 @@
+//! A connection to the broker for each caller, kept while the caller comes back. The broker decides
+//! for each connection what it may do, so callers never share one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use celeriac_client::{Client, Error};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::upstream::Upstream;
+
+/// A connection that nobody used for this long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+/// The time between two looks for idle connections.
+const LOOK: Duration = Duration::from_secs(5);
+/// The most connections. Beyond them the one that was used longest ago makes room.
+const CONNECTIONS_MAX: usize = 1_000;
+/// How long a request waits for the answer of the broker.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The most streams at once, in all and of one token.
+const STREAMS_MAX: usize = 1_000;
+const STREAMS_OF_ONE_MAX: usize = 100;
+
+/// The connections of all callers.
+pub(crate) struct Callers {
+    upstream: Arc<dyn Upstream>,
+    kept: Mutex<HashMap<Caller, Arc<Kept>>>,
+    streams: Arc<Semaphore>,
+}
+
+/// The connection of one caller.
+struct Kept {
+    client: OnceCell<Client>,
+    used: Mutex<Instant>,
+    streams: Arc<Semaphore>,
+}
+
+/// The right to one stream.
+pub(crate) struct StreamPermit {
+    _of_all: OwnedSemaphorePermit,
+    _of_one: OwnedSemaphorePermit,
+    kept: Arc<Kept>,
+}
+
+impl Callers {
+    pub(crate) fn new(upstream: Arc<dyn Upstream>) -> Self {
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Self { upstream, kept: Mutex::default(), streams }
+    }
+
+    pub(crate) fn upstream(&self) -> &dyn Upstream {
+        &*self.upstream
+    }
+
+    /// The connection of this caller, opened if there is none.
+    pub(crate) async fn client(&self, caller: &Caller) -> Result<Client, Problem> {
+        let kept = self.kept(caller);
+        let connect = || self.upstream.client(caller).timeout(TIMEOUT).instance("http").connect();
+        match kept.client.get_or_try_init(connect).await {
+            Ok(client) => Ok(client.clone()),
+            Err(error) => {
+                self.forget(caller, &kept);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The answer of the broker to a request of this caller.
+    pub(crate) async fn ask<T>(
+        &self,
+        caller: &Caller,
+        request: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Problem> {
+        let client = self.client(caller).await?;
+        request(client).await.map_err(|error| {
+            // The entry of the caller is gone, or its connection is: the next request begins anew.
+            if matches!(error, Error::Handshake { .. } | Error::Closed) {
+                let kept = self.kept(caller);
+                self.forget(caller, &kept);
+            }
+            error.into()
+        })
+    }
+
+    /// The right to one stream, while there are not too many.
+    pub(crate) fn stream(&self, caller: &Caller) -> Result<StreamPermit, Problem> {
+        let kept = self.kept(caller);
+        let full = |whose: &str| Problem::overloaded(format!("there are too many streams of {whose}"));
+        let of_one = kept.streams.clone().try_acquire_owned();
+        let of_one = of_one.map_err(|_| full("this token"))?;
+        let of_all = self.streams.clone().try_acquire_owned().map_err(|_| full("all callers"))?;
+        Ok(StreamPermit { _of_all: of_all, _of_one: of_one, kept })
+    }
+
+    fn kept(&self, caller: &Caller) -> Arc<Kept> {
+        let now = Instant::now();
+        let mut all = self.kept.lock().expect("no panic while it is locked");
+        if let Some(kept) = all.get(caller) {
+            kept.touch(now);
+            return kept.clone();
+        }
+        if all.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = all.iter().min_by_key(|(_, kept)| kept.used()).map(|(it, _)| it.clone())
+        {
+            all.remove(&oldest);
+        }
+        let kept = Arc::new(Kept {
+            client: OnceCell::new(),
+            used: Mutex::new(now),
+            streams: Arc::new(Semaphore::new(STREAMS_OF_ONE_MAX)),
+        });
+        all.insert(caller.clone(), kept.clone());
+        kept
+    }
+
+    fn forget(&self, caller: &Caller, failed: &Arc<Kept>) {
+        let mut all = self.kept.lock().expect("no panic while it is locked");
+        if all.get(caller).is_some_and(|kept| Arc::ptr_eq(kept, failed)) {
+            all.remove(caller);
+        }
+    }
+
+    /// Closes idle connections until it is dropped.
+    pub(crate) async fn close_idle(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = Instant::now();
+            let is_used = |kept: &Arc<Kept>| {
+                kept.streams.available_permits() < STREAMS_OF_ONE_MAX
+                    || now.duration_since(kept.used()) < IDLE
+            };
+            // A connection closes when its last handle goes, so a request under way ends in peace.
+            self.kept.lock().expect("no panic while it is locked").retain(|_, kept| is_used(kept));
+        }
+    }
+}
+
+impl Kept {
+    fn used(&self) -> Instant {
+        *self.used.lock().expect("no panic while it is locked")
+    }
+
+    fn touch(&self, now: Instant) {
+        *self.used.lock().expect("no panic while it is locked") = now;
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        self.kept.touch(Instant::now());
+    }
+}

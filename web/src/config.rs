@@ -1,0 +1,74 @@
+//! The settings of the HTTP side. The command line reads files and flags.
+
+use std::net::IpAddr;
+
+/// The settings of the HTTP side.
+#[derive(Debug, Clone, Default)]
+pub struct WebConfig {
+    /// The names by which clients may address this server beside the loopback ones, such as
+    /// `celeriac.example`. Without tokens every other `Host` is refused: a page of a stranger may
+    /// point a name of its own at this machine.
+    pub hosts: Vec<String>,
+    /// The origins, such as `https://ops.example`, whose pages may read the API.
+    pub origins: Vec<String>,
+    /// The proxies whose `X-Forwarded-For` and `X-Forwarded-Prefix` count.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// The path below which a proxy serves everything, such as `/celeriac`; empty for none.
+    pub path_prefix: String,
+    /// `/metrics` answers without a token.
+    pub metrics_public: bool,
+    /// Callers have to name a token or show a certificate. Then every `Host` is served.
+    pub knows_callers: bool,
+}
+
+impl WebConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The key of the setting that cannot be used, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let prefix = &self.path_prefix;
+        let is_path = prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains("//");
+        let is_plain = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+        if !prefix.is_empty() && !(is_path && is_plain) {
+            let sentence = format!("`{prefix}` is no path such as /celeriac");
+            return Err(("http_path_prefix", sentence));
+        }
+        for origin in &self.origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if host.is_none_or(|host| host.is_empty() || host.contains(['/', '*', ' '])) {
+                let sentence = format!("`{origin}` is no origin such as https://ops.example");
+                return Err(("http_origins", sentence));
+            }
+        }
+        match self.hosts.iter().find(|host| host.is_empty() || host.contains(['/', '*', ' ', '@'])) {
+            Some(host) => Err(("http_hosts", format!("`{host}` is no host name"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_mean_nothing_are_refused() {
+        let key = |config: WebConfig| config.check().err().map(|(key, _)| key);
+        for prefix in ["/", "a", "/a/", "/a//b", "/a b", "/<b>"] {
+            let config = WebConfig { path_prefix: prefix.into(), ..WebConfig::default() };
+            assert_eq!(key(config), Some("http_path_prefix"), "{prefix}");
+        }
+        for origin in ["*", "ops.example", "https://", "https://ops.example/", "https://*.example"] {
+            let config = WebConfig { origins: vec![origin.into()], ..WebConfig::default() };
+            assert_eq!(key(config), Some("http_origins"), "{origin}");
+        }
+        let config = WebConfig {
+            path_prefix: "/a/b".into(),
+            origins: vec!["https://ops.example:8443".into()],
+            hosts: vec!["celeriac.example".into()],
+            ..WebConfig::default()
+        };
+        assert_eq!(key(config), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! Which requests are refused before they reach a path, and what every answer says to a browser.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::uri::{PathAndQuery, Uri};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::caller::Peer;
+use crate::config::WebConfig;
+use crate::problem::Problem;
+use crate::query::shortened;
+use crate::router::Shared;
+
+/// Paths without data. A probe may name any host, or none.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The headers of every answer. Scripts and styles come from this server alone, and no page of a
+/// stranger shows one of ours.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+/// Refuses hosts that are not ours, and adds the headers of every answer.
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let mut answer = match check_host(&shared.config, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = answer.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(value);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn check_host(config: &WebConfig, request: &Request) -> Result<(), Problem> {
+    if config.knows_callers || PROBES.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    let mut of_header = request.headers().get_all(header::HOST).iter();
+    let host = match (named, of_header.next(), of_header.next()) {
+        (_, Some(_), Some(_)) => return Err(Problem::malformed("the header Host comes twice")),
+        (Some(authority), ..) => Some(authority),
+        (None, Some(value), None) => value.to_str().ok(),
+        (None, None, _) => None,
+    };
+    let host = host.ok_or_else(|| Problem::malformed("the header Host is missing"))?;
+    match is_ours(config, host) {
+        true => Ok(()),
+        false => Err(Problem::of_http(
+            StatusCode::MISDIRECTED_REQUEST,
+            format!(
+                "without tokens this server answers under loopback names alone, and not as `{}`: \
+                 name it in http_hosts",
+                shortened(host)
+            ),
+        )),
+    }
+}
+
+/// Whether this host is a loopback name, an IP address, or one of the settings. A page of a stranger
+/// cannot point an IP address at another machine.
+fn is_ours(config: &WebConfig, host: &str) -> bool {
+    let name = without_port(host);
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let is_named = |known: &String| {
+        let known = known.as_str();
+        known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name)
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok()
+        || config.hosts.iter().any(is_named)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            // An IPv6 address has colons of its own, and then it is in brackets.
+            if name.contains(':') && !name.ends_with(']') { host } else { name }
+        }
+        _ => host,
+    }
+}
+
+/// The request as it reaches the paths: without the prefix of a proxy, and with the address of the
+/// client that a trusted proxy names.
+pub(crate) fn arrived(config: &WebConfig, mut peer: Peer, request: hyper::Request<hyper::body::Incoming>) -> Request {
+    let mut request = request.map(Body::new);
+    if config.trusted_proxies.contains(&peer.address)
+        && let Some(client) = client_of_proxy(&config.trusted_proxies, request.headers())
+    {
+        peer.address = client;
+    }
+    request.extensions_mut().insert(peer);
+    if let Some(uri) = without_prefix(&config.path_prefix, request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    if let Some(uri) = with_id_in_path(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// `/api/v1/task?id=ID` and all below it as `/api/v1/tasks/ID`: some proxies decode `%2F` in a path,
+/// and programs take `.` and `..` for folders.
+fn with_id_in_path(uri: &Uri) -> Option<Uri> {
+    let below = uri.path().strip_prefix("/api/v1/task")?;
+    if !below.is_empty() && !below.starts_with('/') {
+        return None;
+    }
+    let query = uri.query()?;
+    let is_id = |pair: &&str| pair.starts_with("id=");
+    let id = query.split('&').find(is_id)?.strip_prefix("id=")?;
+    let rest: Vec<&str> = query.split('&').filter(|pair| !is_id(pair)).collect();
+    // The id stays percent-encoded as it is. In a path a plus is a plus, and a slash ends a part.
+    let id = id.replace('+', "%20").replace('/', "%2F").replace('.', "%2E");
+    let query = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
+    let mut parts = uri.clone().into_parts();
+    let path = format!("/api/v1/tasks/{id}{below}{query}");
+    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The last address of `X-Forwarded-For` that is no trusted proxy itself: whoever stands before it
+/// may have written what it likes.
+fn client_of_proxy(trusted: &[IpAddr], headers: &HeaderMap) -> Option<IpAddr> {
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    let mut addresses = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    addresses.find_map(|address| match address.trim().parse() {
+        Ok(address) if trusted.contains(&address) => None,
+        Ok(address) => Some(Some(address)),
+        Err(_) => Some(None),
+    })?
+}
+
+fn without_prefix(prefix: &str, uri: &Uri) -> Option<Uri> {
+    let rest = uri.path().strip_prefix(prefix).filter(|_| !prefix.is_empty())?;
+    let path = match rest {
+        "" => "/",
+        rest if rest.starts_with('/') => rest,
+        _ => return None,
+    };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{path}{query}")).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o32_without_tokens_only_names_of_this_machine_are_served() {
+        let config = WebConfig { hosts: vec!["ops.example".into()], ..WebConfig::default() };
+        for host in
+            ["localhost", "LOCALHOST:23538", "127.0.0.1:1", "[::1]", "[::1]:23538", "10.0.0.7", "ops.example", "Ops.Example:443"]
+        {
+            assert!(is_ours(&config, host), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", ":1", "ops.example.", "evil@localhost", "::1:a"]
+        {
+            assert!(!is_ours(&config, host), "{host}");
+        }
+    }
+
+    #[test]
+    fn o48_the_prefix_of_a_proxy_is_taken_off_once() {
+        let path = |uri: &'static str| {
+            without_prefix("/a/b", &Uri::from_static(uri)).map(|uri| uri.to_string())
+        };
+        assert_eq!(path("/a/b").as_deref(), Some("/"));
+        assert_eq!(path("/a/b?x=1").as_deref(), Some("/?x=1"));
+        assert_eq!(path("/a/b/a/b/c?x=%2F").as_deref(), Some("/a/b/c?x=%2F"));
+        assert_eq!(path("/a/bc"), None);
+        assert_eq!(path("/healthz"), None);
+        assert_eq!(without_prefix("", &Uri::from_static("/x")), None);
+    }
+
+    #[test]
+    fn o26_an_id_may_stand_behind_the_question_mark() {
+        let path = |uri: &'static str| with_id_in_path(&Uri::from_static(uri)).map(|uri| uri.to_string());
+        assert_eq!(path("/api/v1/task?id=a/b+c").as_deref(), Some("/api/v1/tasks/a%2Fb%20c"));
+        assert_eq!(
+            path("/api/v1/task/result?wait=3&id=..&x=1").as_deref(),
+            Some("/api/v1/tasks/%2E%2E/result?wait=3&x=1")
+        );
+        for uri in ["/api/v1/task", "/api/v1/task?wait=3", "/api/v1/tasks?id=a", "/api/v1/taskx?id=a"] {
+            assert_eq!(path(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn o48_the_client_of_a_proxy_is_the_last_one_that_no_proxy_made_up() {
+        let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
+        let client = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().expect("a value"));
+            }
+            client_of_proxy(&[proxy], &headers).map(|address| address.to_string())
+        };
+        assert_eq!(client(&["6.6.6.6, 1.2.3.4"]).as_deref(), Some("1.2.3.4"));
+        assert_eq!(client(&["6.6.6.6", "1.2.3.4, 10.0.0.1"]).as_deref(), Some("1.2.3.4"));
+        assert_eq!(client(&["1.2.3.4, unknown"]), None);
+        assert_eq!(client(&["10.0.0.1"]), None);
+        assert_eq!(client(&[]), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! Which path leads where, and what stands before all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::csrf::CsrfLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::api;
+use crate::callers::Callers;
+use crate::config::WebConfig;
+use crate::guard::guard;
+use crate::health::{self, Looks};
+use crate::openapi;
+use crate::problem::Problem;
+use crate::query::shortened;
+use crate::upstream::Upstream;
+
+/// A request that takes longer is answered with 408. Streams and waits have times of their own.
+const DEADLINE: Duration = Duration::from_secs(45);
+/// Shorter answers are not compressed.
+const COMPRESSED_ABOVE: u16 = 1_024;
+
+/// The HTTP side of a broker.
+pub struct Web {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) router: Router,
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub config: WebConfig,
+    pub callers: Callers,
+    pub looks: Looks,
+    pub bodies: api::BodyRoom,
+    /// Cancelled when streams have to end.
+    pub stop: CancellationToken,
+}
+
+impl Web {
+    /// The HTTP side of this broker. It asks the broker for nothing before a request comes.
+    ///
+    /// # Errors
+    /// The key of the setting that cannot be used, and why.
+    pub fn new(config: WebConfig, upstream: Arc<dyn Upstream>) -> Result<Self, (&'static str, String)> {
+        config.check()?;
+        let cross_site = cross_site(&config)?;
+        let cors = cors(&config);
+        let callers = Callers::new(upstream);
+        let shared = Arc::new(Shared {
+            config,
+            callers,
+            looks: Looks::default(),
+            bodies: api::BodyRoom::default(),
+            stop: CancellationToken::new(),
+        });
+        let (paths, document) = openapi::paths();
+        let quick = paths.quick.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, DEADLINE));
+        let router = quick
+            .merge(paths.slow)
+            .merge(openapi::path(document))
+            .fallback(no_path)
+            .method_not_allowed_fallback(no_method)
+            .layer(DefaultBodyLimit::disable())
+            .layer(CompressionLayer::new().compress_when(
+                SizeAbove::new(COMPRESSED_ABOVE)
+                    .and(NotForContentType::const_new("text/event-stream")),
+            ))
+            .layer(cross_site)
+            .layer(cors)
+            .layer(from_fn_with_state(shared.clone(), guard))
+            .with_state(shared.clone());
+        Ok(Self { shared, router })
+    }
+}
+
+/// Refuses what a page of another site sends with the browser of a user. A GET changes nothing.
+fn cross_site(
+    config: &WebConfig,
+) -> Result<CsrfLayer, (&'static str, String)> {
+    let mut layer = CsrfLayer::new();
+    for origin in &config.origins {
+        layer = layer
+            .add_trusted_origin(origin)
+            .map_err(|error| ("http_origins", format!("`{origin}` cannot be used: {error}")))?;
+    }
+    Ok(layer)
+}
+
+/// Pages of these origins may read the answers. Without an origin no page of another site may.
+fn cors(config: &WebConfig) -> CorsLayer {
+    let origins = config.origins.iter().filter_map(|origin| origin.parse().ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+}
+
+async fn no_path(uri: Uri) -> impl IntoResponse {
+    Problem::of_http(StatusCode::NOT_FOUND, format!("there is no path `{}`", shortened(uri.path())))
+}
+
+async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {
+    let path = shortened(uri.path());
+    Problem::of_http(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("the path `{path}` has no method {}", shortened(method.as_str())),
+    )
+}
