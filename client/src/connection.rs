@@ -462,7 +462,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
             true
         }
         Body::ListMailboxes(_) | Body::ListBindings(_) | Body::Info(_) => true,
-        Body::LogFilter(_) => true,
+        Body::LogFilter(_) | Body::Stats(_) => true,
         // A drain that began before a restart ended with it.
         Body::Drain(drain) => !drain.draining,
         // A mailbox may have ended with the connection, and a consumer has.

@@ -113,6 +113,9 @@ pub const STATES_FIELD_MAX: u32 = 64;
 /// The most errors of one task that a decoder accepts; the broker keeps [`ERRORS_KEPT`].
 pub const ERRORS_FIELD_MAX: u32 = 64;
 
+/// The most buckets of one histogram that a decoder accepts; the broker has fewer than 20.
+pub const BUCKETS_FIELD_MAX: u32 = 256;
+
 /// The most optional abilities that one side may name in the handshake.
 pub const FEATURES_MAX: u32 = 64;
 

@@ -8,7 +8,7 @@
 //! If you add a message or a field that holds a message or may be repeated, add it here.
 
 use crate::limits::{
-    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX,
+    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, BUCKETS_FIELD_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX,
     STATES_FIELD_MAX, TAGS_FIELD_MAX,
 };
 use crate::measure::{Field, Holds, Shape};
@@ -142,6 +142,8 @@ const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
 const INFO: Shape = Shape { name: "Info", fields: &[] };
 const DRAIN: Shape = Shape { name: "Drain", fields: &[] };
 const LOG_FILTER: Shape = Shape { name: "LogFilter", fields: &[] };
+const STATS: Shape =
+    Shape { name: "Stats", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const DECLARE_MAILBOX: Shape = Shape { name: "DeclareMailbox", fields: &[] };
 const DELETE_MAILBOX: Shape = Shape { name: "DeleteMailbox", fields: &[] };
 const PURGE_MAILBOX: Shape = Shape { name: "PurgeMailbox", fields: &[] };
@@ -199,6 +201,7 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(76, "info", &INFO),
         one(77, "drain", &DRAIN),
         one(78, "log_filter", &LOG_FILTER),
+        one(79, "stats", &STATS),
         one(80, "declare_mailbox", &DECLARE_MAILBOX),
         one(81, "delete_mailbox", &DELETE_MAILBOX),
         one(82, "purge_mailbox", &PURGE_MAILBOX),
@@ -313,6 +316,37 @@ const BROKER_INFO: Shape = Shape {
         one(14, "limits", &LIMITS),
     ],
 };
+const HISTOGRAM: Shape =
+    Shape { name: "Histogram", fields: &[numbers(1, "counts", BUCKETS_FIELD_MAX)] };
+const QUEUE_COUNTERS: Shape = Shape {
+    name: "QueueCounters",
+    fields: &[one(10, "wait", &HISTOGRAM), one(11, "run", &HISTOGRAM)],
+};
+const QUEUE_STATS: Shape =
+    Shape { name: "QueueStats", fields: &[one(15, "counters", &QUEUE_COUNTERS)] };
+const AUTH_FAILURES: Shape = Shape { name: "AuthFailures", fields: &[] };
+const REFUSED_COUNT: Shape = Shape { name: "RefusedCount", fields: &[] };
+const PROCESS_STATS: Shape = Shape { name: "ProcessStats", fields: &[] };
+const BROKER_STATS: Shape = Shape {
+    name: "BrokerStats",
+    fields: &[
+        one(13, "removed_queues", &QUEUE_COUNTERS),
+        one(14, "auth_failures", &AUTH_FAILURES),
+        many(15, "refused", STATES_FIELD_MAX, &REFUSED_COUNT),
+        one(16, "commit", &HISTOGRAM),
+        numbers(17, "commit_bounds_us", BUCKETS_FIELD_MAX),
+        one(18, "data", &DATA_USAGE),
+        one(22, "process", &PROCESS_STATS),
+    ],
+};
+const STATS_REPLY: Shape = Shape {
+    name: "StatsReply",
+    fields: &[
+        one(2, "broker", &BROKER_STATS),
+        many(3, "queues", ANSWER_ITEMS_MAX, &QUEUE_STATS),
+        numbers(5, "bounds_ms", BUCKETS_FIELD_MAX),
+    ],
+};
 const DELIVERY: Shape = Shape {
     name: "Delivery",
     fields: &[many(7, "headers", HEADERS_FIELD_MAX, &HEADER), texts(21, "tags", TAGS_FIELD_MAX)],
@@ -365,6 +399,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(75, "declare_queue_reply", &DECLARE_QUEUE_REPLY),
         one(76, "broker_info", &BROKER_INFO),
         one(78, "log_filter_reply", &LOG_FILTER_REPLY),
+        one(79, "stats_reply", &STATS_REPLY),
         one(80, "mailbox_reply", &MAILBOX_REPLY),
         one(83, "consume_reply", &CONSUME_REPLY),
         one(85, "fetch_mail_reply", &FETCH_MAIL_REPLY),

@@ -1014,6 +1014,7 @@ class ClientFrame(Message):
             | Info
             | Drain
             | LogFilter
+            | Stats
             | DeclareMailbox
             | DeleteMailbox
             | PurgeMailbox
@@ -1153,6 +1154,7 @@ class ServerFrame(Message):
             | DeclareQueueReply
             | BrokerInfo
             | LogFilterReply
+            | StatsReply
             | MailboxReply
             | ConsumeReply
             | FetchMailReply
@@ -2275,6 +2277,340 @@ class BindingInfo(Message):
         self.type: int = type
         self.routing_key: str = routing_key
         self.destination: Destination | None = destination
+
+
+class Stats(Message):
+    """Asks for the counters of queues and of the broker itself."""
+
+    __slots__: tuple[str, ...] = ("queues", "cursor",)
+    FIELDS = (
+        (1, "queues", "string", "repeated"),
+        (2, "cursor", "bytes", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queues: list[str] | None = None,
+        cursor: bytes = b"",
+    ) -> None:
+        self.queues = [] if queues is None else queues
+        self.cursor: bytes = cursor
+
+
+class StatsReply(Message):
+    """One page of queues, in order of name, and the broker itself."""
+
+    __slots__: tuple[str, ...] = ("at_ms", "broker", "queues", "cursor", "bounds_ms",)
+    FIELDS = (
+        (1, "at_ms", "int64", ""),
+        (2, "broker", "BrokerStats", ""),
+        (3, "queues", "QueueStats", "repeated"),
+        (4, "cursor", "bytes", ""),
+        (5, "bounds_ms", "uint64", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        at_ms: int = 0,
+        broker: BrokerStats | None = None,
+        queues: list[QueueStats] | None = None,
+        cursor: bytes = b"",
+        bounds_ms: list[int] | None = None,
+    ) -> None:
+        self.at_ms: int = at_ms
+        self.broker: BrokerStats | None = broker
+        self.queues = [] if queues is None else queues
+        self.cursor: bytes = cursor
+        self.bounds_ms = [] if bounds_ms is None else bounds_ms
+
+
+class QueueStats(Message):
+    """The figures of one queue."""
+
+    __slots__: tuple[str, ...] = (
+        "name", "paused", "scheduled", "ready", "leased", "started", "dead", "oldest_ready_at_ms",
+        "bytes", "workers", "slots_busy", "slots_free", "waiting_paused", "waiting_no_worker",
+        "counters",
+    )
+    FIELDS = (
+        (1, "name", "string", ""),
+        (2, "paused", "bool", ""),
+        (3, "scheduled", "uint64", ""),
+        (4, "ready", "uint64", ""),
+        (5, "leased", "uint64", ""),
+        (6, "started", "uint64", ""),
+        (7, "dead", "uint64", ""),
+        (8, "oldest_ready_at_ms", "int64", "optional"),
+        (9, "bytes", "uint64", ""),
+        (10, "workers", "uint32", ""),
+        (11, "slots_busy", "uint64", ""),
+        (12, "slots_free", "uint64", ""),
+        (13, "waiting_paused", "uint64", ""),
+        (14, "waiting_no_worker", "uint64", ""),
+        (15, "counters", "QueueCounters", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        paused: bool = False,
+        scheduled: int = 0,
+        ready: int = 0,
+        leased: int = 0,
+        started: int = 0,
+        dead: int = 0,
+        oldest_ready_at_ms: int | None = None,
+        bytes: int = 0,
+        workers: int = 0,
+        slots_busy: int = 0,
+        slots_free: int = 0,
+        waiting_paused: int = 0,
+        waiting_no_worker: int = 0,
+        counters: QueueCounters | None = None,
+    ) -> None:
+        self.name: str = name
+        self.paused: bool = paused
+        self.scheduled: int = scheduled
+        self.ready: int = ready
+        self.leased: int = leased
+        self.started: int = started
+        self.dead: int = dead
+        self.oldest_ready_at_ms: int | None = oldest_ready_at_ms
+        self.bytes: int = bytes
+        self.workers: int = workers
+        self.slots_busy: int = slots_busy
+        self.slots_free: int = slots_free
+        self.waiting_paused: int = waiting_paused
+        self.waiting_no_worker: int = waiting_no_worker
+        self.counters: QueueCounters | None = counters
+
+
+class QueueCounters(Message):
+    """What has happened in a queue since the broker's start, or since the queue was made anew."""
+
+    __slots__: tuple[str, ...] = (
+        "submitted_total", "succeeded_total", "failed_total", "revoked_total", "retried_total",
+        "deliveries_total", "requeued_worker_lost_total", "requeued_released_total",
+        "requeued_taken_back_total", "wait", "run",
+    )
+    FIELDS = (
+        (1, "submitted_total", "uint64", ""),
+        (2, "succeeded_total", "uint64", ""),
+        (3, "failed_total", "uint64", ""),
+        (4, "revoked_total", "uint64", ""),
+        (5, "retried_total", "uint64", ""),
+        (6, "deliveries_total", "uint64", ""),
+        (7, "requeued_worker_lost_total", "uint64", ""),
+        (8, "requeued_released_total", "uint64", ""),
+        (9, "requeued_taken_back_total", "uint64", ""),
+        (10, "wait", "Histogram", ""),
+        (11, "run", "Histogram", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        submitted_total: int = 0,
+        succeeded_total: int = 0,
+        failed_total: int = 0,
+        revoked_total: int = 0,
+        retried_total: int = 0,
+        deliveries_total: int = 0,
+        requeued_worker_lost_total: int = 0,
+        requeued_released_total: int = 0,
+        requeued_taken_back_total: int = 0,
+        wait: Histogram | None = None,
+        run: Histogram | None = None,
+    ) -> None:
+        self.submitted_total: int = submitted_total
+        self.succeeded_total: int = succeeded_total
+        self.failed_total: int = failed_total
+        self.revoked_total: int = revoked_total
+        self.retried_total: int = retried_total
+        self.deliveries_total: int = deliveries_total
+        self.requeued_worker_lost_total: int = requeued_worker_lost_total
+        self.requeued_released_total: int = requeued_released_total
+        self.requeued_taken_back_total: int = requeued_taken_back_total
+        self.wait: Histogram | None = wait
+        self.run: Histogram | None = run
+
+
+class Histogram(Message):
+    """Spans in buckets."""
+
+    __slots__: tuple[str, ...] = ("counts", "sum",)
+    FIELDS = (
+        (1, "counts", "uint64", "repeated"),
+        (2, "sum", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        counts: list[int] | None = None,
+        sum: int = 0,
+    ) -> None:
+        self.counts = [] if counts is None else counts
+        self.sum: int = sum
+
+
+class BrokerStats(Message):
+    """The figures of the broker itself."""
+
+    __slots__: tuple[str, ...] = (
+        "server_version", "started_at_ms", "uptime_ms", "restore_ms", "connections",
+        "connections_before_hello", "connections_max", "workers", "workers_lost", "mailboxes",
+        "tasks", "draining", "removed_queues", "auth_failures", "refused", "commit",
+        "commit_bounds_us", "data", "certificate_expires_at_ms", "reloaded_at_ms", "reload_failed",
+        "process",
+    )
+    FIELDS = (
+        (1, "server_version", "string", ""),
+        (2, "started_at_ms", "int64", ""),
+        (3, "uptime_ms", "uint64", ""),
+        (4, "restore_ms", "uint64", ""),
+        (5, "connections", "uint32", ""),
+        (6, "connections_before_hello", "uint32", ""),
+        (7, "connections_max", "uint32", ""),
+        (8, "workers", "uint32", ""),
+        (9, "workers_lost", "uint32", ""),
+        (10, "mailboxes", "uint32", ""),
+        (11, "tasks", "uint64", ""),
+        (12, "draining", "bool", ""),
+        (13, "removed_queues", "QueueCounters", ""),
+        (14, "auth_failures", "AuthFailures", ""),
+        (15, "refused", "RefusedCount", "repeated"),
+        (16, "commit", "Histogram", ""),
+        (17, "commit_bounds_us", "uint64", "repeated"),
+        (18, "data", "DataUsage", ""),
+        (19, "certificate_expires_at_ms", "int64", "optional"),
+        (20, "reloaded_at_ms", "int64", ""),
+        (21, "reload_failed", "bool", ""),
+        (22, "process", "ProcessStats", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        server_version: str = "",
+        started_at_ms: int = 0,
+        uptime_ms: int = 0,
+        restore_ms: int = 0,
+        connections: int = 0,
+        connections_before_hello: int = 0,
+        connections_max: int = 0,
+        workers: int = 0,
+        workers_lost: int = 0,
+        mailboxes: int = 0,
+        tasks: int = 0,
+        draining: bool = False,
+        removed_queues: QueueCounters | None = None,
+        auth_failures: AuthFailures | None = None,
+        refused: list[RefusedCount] | None = None,
+        commit: Histogram | None = None,
+        commit_bounds_us: list[int] | None = None,
+        data: DataUsage | None = None,
+        certificate_expires_at_ms: int | None = None,
+        reloaded_at_ms: int = 0,
+        reload_failed: bool = False,
+        process: ProcessStats | None = None,
+    ) -> None:
+        self.server_version: str = server_version
+        self.started_at_ms: int = started_at_ms
+        self.uptime_ms: int = uptime_ms
+        self.restore_ms: int = restore_ms
+        self.connections: int = connections
+        self.connections_before_hello: int = connections_before_hello
+        self.connections_max: int = connections_max
+        self.workers: int = workers
+        self.workers_lost: int = workers_lost
+        self.mailboxes: int = mailboxes
+        self.tasks: int = tasks
+        self.draining: bool = draining
+        self.removed_queues: QueueCounters | None = removed_queues
+        self.auth_failures: AuthFailures | None = auth_failures
+        self.refused = [] if refused is None else refused
+        self.commit: Histogram | None = commit
+        self.commit_bounds_us = [] if commit_bounds_us is None else commit_bounds_us
+        self.data: DataUsage | None = data
+        self.certificate_expires_at_ms: int | None = certificate_expires_at_ms
+        self.reloaded_at_ms: int = reloaded_at_ms
+        self.reload_failed: bool = reload_failed
+        self.process: ProcessStats | None = process
+
+
+class AuthFailures(Message):
+    """How many connections were not let in, by reason."""
+
+    __slots__: tuple[str, ...] = (
+        "token_missing_total", "token_wrong_total", "certificate_total", "handshake_total",
+    )
+    FIELDS = (
+        (1, "token_missing_total", "uint64", ""),
+        (2, "token_wrong_total", "uint64", ""),
+        (3, "certificate_total", "uint64", ""),
+        (4, "handshake_total", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        token_missing_total: int = 0,
+        token_wrong_total: int = 0,
+        certificate_total: int = 0,
+        handshake_total: int = 0,
+    ) -> None:
+        self.token_missing_total: int = token_missing_total
+        self.token_wrong_total: int = token_wrong_total
+        self.certificate_total: int = certificate_total
+        self.handshake_total: int = handshake_total
+
+
+class RefusedCount(Message):
+    """How often something was refused with one code."""
+
+    __slots__: tuple[str, ...] = ("code", "total",)
+    FIELDS = (
+        (1, "code", "enum", ""),
+        (2, "total", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        code: int = 0,
+        total: int = 0,
+    ) -> None:
+        self.code: int = code
+        self.total: int = total
+
+
+class ProcessStats(Message):
+    """The broker's process."""
+
+    __slots__: tuple[str, ...] = ("memory_bytes", "cpu_us", "open_files", "open_files_max",)
+    FIELDS = (
+        (1, "memory_bytes", "uint64", "optional"),
+        (2, "cpu_us", "uint64", "optional"),
+        (3, "open_files", "uint64", "optional"),
+        (4, "open_files_max", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        cpu_us: int | None = None,
+        open_files: int | None = None,
+        open_files_max: int | None = None,
+    ) -> None:
+        self.memory_bytes: int | None = memory_bytes
+        self.cpu_us: int | None = cpu_us
+        self.open_files: int | None = open_files
+        self.open_files_max: int | None = open_files_max
 
 
 class Task(Message):
@@ -5553,6 +5889,7 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     Info: b'\xe2\x04',
     Drain: b'\xea\x04',
     LogFilter: b'\xf2\x04',
+    Stats: b'\xfa\x04',
     DeclareMailbox: b'\x82\x05',
     DeleteMailbox: b'\x8a\x05',
     PurgeMailbox: b'\x92\x05',
@@ -5604,6 +5941,7 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     610: Info.read,
     618: Drain.read,
     626: LogFilter.read,
+    634: Stats.read,
     642: DeclareMailbox.read,
     650: DeleteMailbox.read,
     658: PurgeMailbox.read,
@@ -5643,6 +5981,7 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     DeclareQueueReply: b'\xda\x04',
     BrokerInfo: b'\xe2\x04',
     LogFilterReply: b'\xf2\x04',
+    StatsReply: b'\xfa\x04',
     MailboxReply: b'\x82\x05',
     ConsumeReply: b'\x9a\x05',
     FetchMailReply: b'\xaa\x05',
@@ -5678,6 +6017,7 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     602: DeclareQueueReply.read,
     610: BrokerInfo.read,
     626: LogFilterReply.read,
+    634: StatsReply.read,
     642: MailboxReply.read,
     666: ConsumeReply.read,
     682: FetchMailReply.read,
