@@ -2234,6 +2234,229 @@ impl ExchangeType {
         }
     }
 }
+/// Asks for the counters of queues and of the broker itself. The broker copies them, and looks at no
+/// task for them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stats {
+    /// The names of the queues; empty means all queues.
+    #[prost(string, repeated, tag = "1")]
+    pub queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The cursor of the page before; empty means from the start.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// One page of queues, in order of name, and the broker itself.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatsReply {
+    /// When the broker took the figures of this page, by its wall clock.
+    #[prost(int64, tag = "1")]
+    pub at_ms: i64,
+    /// The broker itself. Absent on pages after the first, and for a client whose access has a scope.
+    #[prost(message, optional, tag = "2")]
+    pub broker: ::core::option::Option<BrokerStats>,
+    #[prost(message, repeated, tag = "3")]
+    pub queues: ::prost::alloc::vec::Vec<QueueStats>,
+    /// Where the next page begins; empty at the end.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub cursor: ::prost::bytes::Bytes,
+    /// The upper bounds of the buckets of the waits and of the runs, in milliseconds, rising. A span
+    /// that is as long as a bound is in the bucket of that bound.
+    #[prost(uint64, repeated, tag = "5")]
+    pub bounds_ms: ::prost::alloc::vec::Vec<u64>,
+}
+/// The figures of one queue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueStats {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub paused: bool,
+    /// Tasks that are SCHEDULED or RETRY.
+    #[prost(uint64, tag = "3")]
+    pub scheduled: u64,
+    /// Tasks that are QUEUED.
+    #[prost(uint64, tag = "4")]
+    pub ready: u64,
+    /// Tasks that are LEASED: a worker holds them and has not begun.
+    #[prost(uint64, tag = "5")]
+    pub leased: u64,
+    /// Tasks that are STARTED.
+    #[prost(uint64, tag = "6")]
+    pub started: u64,
+    /// Tasks that ended as FAILURE and are kept.
+    #[prost(uint64, tag = "7")]
+    pub dead: u64,
+    /// Since when the oldest ready task is ready. Absent without a ready task, and while very many
+    /// tasks that left the line stand in front of it.
+    #[prost(int64, optional, tag = "8")]
+    pub oldest_ready_at_ms: ::core::option::Option<i64>,
+    /// Payload bytes of tasks that have not ended.
+    #[prost(uint64, tag = "9")]
+    pub bytes: u64,
+    /// Connected workers that serve this queue.
+    #[prost(uint32, tag = "10")]
+    pub workers: u32,
+    /// The handlers that those workers run at once, together: those that are free, and all others. A
+    /// worker of several queues counts in each of them.
+    #[prost(uint64, tag = "11")]
+    pub slots_busy: u64,
+    #[prost(uint64, tag = "12")]
+    pub slots_free: u64,
+    /// Ready tasks that wait because the queue is paused, or else because no worker serves it that
+    /// takes tasks.
+    #[prost(uint64, tag = "13")]
+    pub waiting_paused: u64,
+    #[prost(uint64, tag = "14")]
+    pub waiting_no_worker: u64,
+    #[prost(message, optional, tag = "15")]
+    pub counters: ::core::option::Option<QueueCounters>,
+}
+/// What has happened in a queue since the broker's start, or since the queue was made anew. These
+/// numbers never fall.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueCounters {
+    /// Tasks that were submitted or replayed.
+    #[prost(uint64, tag = "1")]
+    pub submitted_total: u64,
+    /// Tasks that ended, by their state.
+    #[prost(uint64, tag = "2")]
+    pub succeeded_total: u64,
+    #[prost(uint64, tag = "3")]
+    pub failed_total: u64,
+    #[prost(uint64, tag = "4")]
+    pub revoked_total: u64,
+    /// Runs that failed and whose tasks waited for another attempt.
+    #[prost(uint64, tag = "5")]
+    pub retried_total: u64,
+    /// Leases that workers got.
+    #[prost(uint64, tag = "6")]
+    pub deliveries_total: u64,
+    /// Tasks that went back to their queue without an outcome: their worker was lost, handed them back,
+    /// or lost them to a pause or to an idle worker before they began.
+    #[prost(uint64, tag = "7")]
+    pub requeued_worker_lost_total: u64,
+    #[prost(uint64, tag = "8")]
+    pub requeued_released_total: u64,
+    #[prost(uint64, tag = "9")]
+    pub requeued_taken_back_total: u64,
+    /// How long tasks were ready before a worker got them, and how long handlers ran, in milliseconds.
+    #[prost(message, optional, tag = "10")]
+    pub wait: ::core::option::Option<Histogram>,
+    #[prost(message, optional, tag = "11")]
+    pub run: ::core::option::Option<Histogram>,
+}
+/// Spans in buckets.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Histogram {
+    /// The number of spans in each bucket, not those of the buckets before it. There is one number more
+    /// than bounds: the last is of the spans above all bounds. Empty means no span at all.
+    #[prost(uint64, repeated, tag = "1")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    /// The spans together, in the unit of the bounds.
+    #[prost(uint64, tag = "2")]
+    pub sum: u64,
+}
+/// The figures of the broker itself.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BrokerStats {
+    #[prost(string, tag = "1")]
+    pub server_version: ::prost::alloc::string::String,
+    /// When the broker began to serve, and for how long it has served since.
+    #[prost(int64, tag = "2")]
+    pub started_at_ms: i64,
+    #[prost(uint64, tag = "3")]
+    pub uptime_ms: u64,
+    /// How long the broker took to read its data folder before that.
+    #[prost(uint64, tag = "4")]
+    pub restore_ms: u64,
+    /// Connections after Hello, those of workers included; those before Hello; and the most after it.
+    #[prost(uint32, tag = "5")]
+    pub connections: u32,
+    #[prost(uint32, tag = "6")]
+    pub connections_before_hello: u32,
+    #[prost(uint32, tag = "7")]
+    pub connections_max: u32,
+    /// Workers that are connected, and workers whose connection is lost and whose session lasts.
+    #[prost(uint32, tag = "8")]
+    pub workers: u32,
+    #[prost(uint32, tag = "9")]
+    pub workers_lost: u32,
+    #[prost(uint32, tag = "10")]
+    pub mailboxes: u32,
+    /// Tasks that the broker knows, ended ones included.
+    #[prost(uint64, tag = "11")]
+    pub tasks: u64,
+    /// Whether an operator drains the broker: it delivers no task.
+    #[prost(bool, tag = "12")]
+    pub draining: bool,
+    /// The counters of queues that are gone: the sums over all queues and this never fall.
+    #[prost(message, optional, tag = "13")]
+    pub removed_queues: ::core::option::Option<QueueCounters>,
+    #[prost(message, optional, tag = "14")]
+    pub auth_failures: ::core::option::Option<AuthFailures>,
+    /// How often a request, a task of a submit, an outcome, a report or a connection was refused. Codes
+    /// without a refusal are left out.
+    #[prost(message, repeated, tag = "15")]
+    pub refused: ::prost::alloc::vec::Vec<RefusedCount>,
+    /// How long the commits took that wrote something, in microseconds, and the upper bounds of its
+    /// buckets, rising.
+    #[prost(message, optional, tag = "16")]
+    pub commit: ::core::option::Option<Histogram>,
+    #[prost(uint64, repeated, tag = "17")]
+    pub commit_bounds_us: ::prost::alloc::vec::Vec<u64>,
+    /// Absent when the system has not told the broker about its disk.
+    #[prost(message, optional, tag = "18")]
+    pub data: ::core::option::Option<DataUsage>,
+    /// When the certificate of the broker expires. Absent without TLS.
+    #[prost(int64, optional, tag = "19")]
+    pub certificate_expires_at_ms: ::core::option::Option<i64>,
+    /// When somebody last had the settings read again; the broker's start before the first time.
+    #[prost(int64, tag = "20")]
+    pub reloaded_at_ms: i64,
+    /// Whether nothing of those settings was taken, because one of them cannot be used.
+    #[prost(bool, tag = "21")]
+    pub reload_failed: bool,
+    #[prost(message, optional, tag = "22")]
+    pub process: ::core::option::Option<ProcessStats>,
+}
+/// How many connections were not let in, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthFailures {
+    /// They sent no token, or a token that is wrong or has expired.
+    #[prost(uint64, tag = "1")]
+    pub token_missing_total: u64,
+    #[prost(uint64, tag = "2")]
+    pub token_wrong_total: u64,
+    /// No entry of the access file names their certificate.
+    #[prost(uint64, tag = "3")]
+    pub certificate_total: u64,
+    /// Their handshake of TLS failed.
+    #[prost(uint64, tag = "4")]
+    pub handshake_total: u64,
+}
+/// How often something was refused with one code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedCount {
+    #[prost(enumeration = "ErrorCode", tag = "1")]
+    pub code: i32,
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+}
+/// The broker's process. A figure that the system does not tell is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessStats {
+    /// The memory that is in use.
+    #[prost(uint64, optional, tag = "1")]
+    pub memory_bytes: ::core::option::Option<u64>,
+    /// The processor time of all its threads, in microseconds.
+    #[prost(uint64, optional, tag = "2")]
+    pub cpu_us: ::core::option::Option<u64>,
+    /// Open file descriptors, and the most that the process may have.
+    #[prost(uint64, optional, tag = "3")]
+    pub open_files: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub open_files_max: ::core::option::Option<u64>,
+}
 /// The frame of a client: one request.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
@@ -2248,7 +2471,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -2324,6 +2547,8 @@ pub mod client_frame {
         Drain(super::Drain),
         #[prost(message, tag = "78")]
         LogFilter(super::LogFilter),
+        #[prost(message, tag = "79")]
+        Stats(super::Stats),
         #[prost(message, tag = "80")]
         DeclareMailbox(super::DeclareMailbox),
         #[prost(message, tag = "81")]
@@ -2364,7 +2589,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 76, 78, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 76, 78, 79, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2415,6 +2640,8 @@ pub mod server_frame {
         BrokerInfo(super::BrokerInfo),
         #[prost(message, tag = "78")]
         LogFilterReply(super::LogFilterReply),
+        #[prost(message, tag = "79")]
+        StatsReply(super::StatsReply),
         #[prost(message, tag = "80")]
         MailboxReply(super::MailboxReply),
         #[prost(message, tag = "83")]
