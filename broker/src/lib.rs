@@ -60,8 +60,8 @@ mod tls;
 
 pub use access::{Access, AccessEntry, AccessError, AccessReport, NewToken, Role};
 pub use celeriac_store::{Error as StoreError, Report, check, check_telling, restore};
-pub use config::{AuditWhat, Config, ConfigError, TlsClient};
 pub use commit::Passed;
+pub use config::{AuditWhat, Config, ConfigError, TlsClient};
 pub use control::{Control, ReloadError, Reloaded};
 pub use door::{Door, Entrance, Origin, door};
 pub use error::RunError;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use celeriac_client::{BrokerInfo, DataUsage, Error, ErrorCode};
 use celeriac_web::documents::BrokerDocument;
-use celeriac_client::{BrokerInfo, BrokerLimits, DataUsage, Error, ErrorCode};
 
 use crate::arguments::SharedOptions;
 use crate::byte_size::rough_bytes;

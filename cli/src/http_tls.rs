@@ -22,8 +22,8 @@ impl Secure for Tls {
     ) -> Pin<Box<dyn Future<Output = Option<Secured>> + Send + '_>> {
         Box::pin(async {
             let (stream, shown) = self.0.shake_hands_for_http(stream).await?;
-            let certificate = shown
-                .map(|shown| Certificate { names: shown.names, identities: shown.identities });
+            let certificate =
+                shown.map(|shown| Certificate { names: shown.names, identities: shown.identities });
             Some(Secured { stream: Box::new(stream), certificate })
         })
     }

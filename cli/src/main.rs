@@ -16,7 +16,7 @@ use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
     backup, cancel, check, completions, dead, drain, forget, info, log, queues, restore, result,
-    serve, show, status, submit, tasks, token as token_command, top, watch, work, workers,
+    serve, show, status, submit, tasks, token as token_command, top, watch, web, work, workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};

@@ -5,8 +5,8 @@
 
 use std::time::SystemTime;
 
-use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, State, TaskError, TaskFilter, TaskInfo};
+use celeriac_web::documents::TaskDocument;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -6,8 +6,8 @@
 
 use std::cmp::Ordering;
 
-use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
+use celeriac_web::documents::TaskDocument;
 use clap::{Args, ValueEnum};
 
 use crate::connection::failure;

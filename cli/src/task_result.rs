@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use celeriac_web::documents::TaskDocument;
 use celeriac_client::{Client, State, TaskInfo, WaitMode};
+use celeriac_web::documents::TaskDocument;
 
 use crate::absence::while_watched;
 use crate::connection::failure;

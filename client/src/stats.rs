@@ -1,5 +1,6 @@
 //! The counters of the broker and of its queues, for monitors that ask every few seconds.
 
+use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -103,6 +104,43 @@ pub struct QueueCounters {
     pub run: Histogram,
 }
 
+impl AddAssign<&QueueCounters> for QueueCounters {
+    /// The counters of two queues together.
+    fn add_assign(&mut self, other: &Self) {
+        self.combine(other, u64::saturating_add);
+        self.wait.combine(&other.wait, u64::saturating_add, Duration::saturating_add);
+        self.run.combine(&other.run, u64::saturating_add, Duration::saturating_add);
+    }
+}
+
+impl SubAssign<&QueueCounters> for QueueCounters {
+    /// What has happened since other, earlier counters of the same queue. No number falls below 0.
+    fn sub_assign(&mut self, other: &Self) {
+        self.combine(other, u64::saturating_sub);
+        self.wait.combine(&other.wait, u64::saturating_sub, Duration::saturating_sub);
+        self.run.combine(&other.run, u64::saturating_sub, Duration::saturating_sub);
+    }
+}
+
+impl QueueCounters {
+    /// Combines all numbers but the histograms.
+    fn combine(&mut self, other: &Self, by: fn(u64, u64) -> u64) {
+        for (number, other) in [
+            (&mut self.submitted, other.submitted),
+            (&mut self.succeeded, other.succeeded),
+            (&mut self.failed, other.failed),
+            (&mut self.revoked, other.revoked),
+            (&mut self.retried, other.retried),
+            (&mut self.deliveries, other.deliveries),
+            (&mut self.requeued_worker_lost, other.requeued_worker_lost),
+            (&mut self.requeued_released, other.requeued_released),
+            (&mut self.requeued_taken_back, other.requeued_taken_back),
+        ] {
+            *number = by(*number, other);
+        }
+    }
+}
+
 /// Spans in buckets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
@@ -132,6 +170,19 @@ impl Histogram {
     /// All spans together.
     pub fn sum(&self) -> Duration {
         self.sum
+    }
+
+    /// Combines two histograms with the same bounds.
+    fn combine(
+        &mut self,
+        other: &Self,
+        counts: fn(u64, u64) -> u64,
+        sums: fn(Duration, Duration) -> Duration,
+    ) {
+        for (count, other) in self.counts.iter_mut().zip(&other.counts) {
+            *count = counts(*count, *other);
+        }
+        self.sum = sums(self.sum, other.sum);
     }
 
     /// `to_span` gives the unit. An absent or short list of counts is one of buckets without spans.

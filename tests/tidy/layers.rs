@@ -43,7 +43,11 @@ const CRATES: &[Rule] = &[
         never: &["sled", "clap"],
     },
     // It is a client: whatever HTTP can do, any client can.
-    Rule { folder: "web", project: &["celeriac-client", "celeriac-proto"], never: &["sled", "clap"] },
+    Rule {
+        folder: "web",
+        project: &["celeriac-client", "celeriac-proto"],
+        never: &["sled", "clap"],
+    },
     Rule { folder: "worker/macros", project: &[], never: &["tokio", "sled", "clap"] },
     Rule {
         folder: "cli",

@@ -43,7 +43,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// Makes the handshake of TLS. A handshake that fails gives `None`.
 pub trait Secure: Send + Sync + 'static {
     /// The stream inside of TLS.
-    fn secure(&self, stream: TcpStream) -> Pin<Box<dyn Future<Output = Option<Secured>> + Send + '_>>;
+    fn secure(
+        &self,
+        stream: TcpStream,
+    ) -> Pin<Box<dyn Future<Output = Option<Secured>> + Send + '_>>;
 }
 
 /// A connection after its handshake.
@@ -105,12 +108,7 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(
-    stream: Box<dyn Stream>,
-    peer: Peer,
-    web: Arc<Web>,
-    watcher: Watcher,
-) {
+async fn serve_connection(stream: Box<dyn Stream>, peer: Peer, web: Arc<Web>, watcher: Watcher) {
     let address = peer.address;
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
         let request = arrived(&web.shared.config, peer.clone(), request);

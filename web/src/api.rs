@@ -1,8 +1,8 @@
 //! `/api/v1`, by subject. Each path is one request to the broker and its answer, with the names that
 //! the command line prints with `--json`.
 
-pub(crate) mod broker;
 mod body;
+pub(crate) mod broker;
 pub(crate) mod dead;
 pub(crate) mod events;
 mod filter;

@@ -43,6 +43,13 @@ pub(crate) struct Peer {
     pub certificate: Option<Arc<Certificate>>,
 }
 
+impl Caller {
+    /// Whether the caller has shown neither a token nor a certificate.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.token.is_empty() && self.certificate.is_none()
+    }
+}
+
 /// The token stays out of logs.
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +57,10 @@ impl fmt::Debug for Caller {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+/// The caller, taken from a request.
+pub(crate) struct From(pub Caller);
+
+impl<S: Sync> FromRequestParts<S> for From {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -69,7 +79,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
                     )
                 })?,
         };
-        Ok(Self { token, address: peer.address, certificate: peer.certificate })
+        let Peer { address, certificate } = peer;
+        Ok(Self(Caller { token, address, certificate }))
     }
 }
 

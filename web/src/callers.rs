@@ -29,6 +29,8 @@ pub(crate) struct Callers {
     upstream: Arc<dyn Upstream>,
     kept: Mutex<HashMap<Caller, Arc<Kept>>>,
     streams: Arc<Semaphore>,
+    /// The connection for figures that everybody may read.
+    everybody: OnceCell<Client>,
 }
 
 /// The connection of one caller.
@@ -48,7 +50,7 @@ pub(crate) struct StreamPermit {
 impl Callers {
     pub(crate) fn new(upstream: Arc<dyn Upstream>) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { upstream, kept: Mutex::default(), streams }
+        Self { upstream, kept: Mutex::default(), streams, everybody: OnceCell::new() }
     }
 
     pub(crate) fn upstream(&self) -> &dyn Upstream {
@@ -85,10 +87,24 @@ impl Callers {
         })
     }
 
+    /// The answer to a request for the figures that everybody may read.
+    pub(crate) async fn ask_for_everybody<T>(
+        &self,
+        request: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Problem> {
+        let builder = self.upstream.client_for_metrics();
+        let builder =
+            builder.ok_or_else(|| Problem::unauthenticated("the figures need a token"))?;
+        let connect = || builder.timeout(TIMEOUT).instance("http-metrics").connect();
+        let client = self.everybody.get_or_try_init(connect).await?;
+        Ok(request(client.clone()).await?)
+    }
+
     /// The right to one stream, while there are not too many.
     pub(crate) fn stream(&self, caller: &Caller) -> Result<StreamPermit, Problem> {
         let kept = self.kept(caller);
-        let full = |whose: &str| Problem::overloaded(format!("there are too many streams of {whose}"));
+        let full =
+            |whose: &str| Problem::overloaded(format!("there are too many streams of {whose}"));
         let of_one = kept.streams.clone().try_acquire_owned();
         let of_one = of_one.map_err(|_| full("this token"))?;
         let of_all = self.streams.clone().try_acquire_owned().map_err(|_| full("all callers"))?;
@@ -103,7 +119,8 @@ impl Callers {
             return kept.clone();
         }
         if all.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = all.iter().min_by_key(|(_, kept)| kept.used()).map(|(it, _)| it.clone())
+            && let Some(oldest) =
+                all.iter().min_by_key(|(_, kept)| kept.used()).map(|(it, _)| it.clone())
         {
             all.remove(&oldest);
         }

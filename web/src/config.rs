@@ -29,8 +29,10 @@ impl WebConfig {
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let prefix = &self.path_prefix;
         let is_path = prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains("//");
-        let is_plain = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
-        if !prefix.is_empty() && !(is_path && is_plain) {
+        let is_plain =
+            prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+        let is_usable = prefix.is_empty() || (is_path && is_plain);
+        if !is_usable {
             let sentence = format!("`{prefix}` is no path such as /celeriac");
             return Err(("http_path_prefix", sentence));
         }
@@ -41,7 +43,8 @@ impl WebConfig {
                 return Err(("http_origins", sentence));
             }
         }
-        match self.hosts.iter().find(|host| host.is_empty() || host.contains(['/', '*', ' ', '@'])) {
+        match self.hosts.iter().find(|host| host.is_empty() || host.contains(['/', '*', ' ', '@']))
+        {
             Some(host) => Err(("http_hosts", format!("`{host}` is no host name"))),
             None => Ok(()),
         }
@@ -59,7 +62,8 @@ mod tests {
             let config = WebConfig { path_prefix: prefix.into(), ..WebConfig::default() };
             assert_eq!(key(config), Some("http_path_prefix"), "{prefix}");
         }
-        for origin in ["*", "ops.example", "https://", "https://ops.example/", "https://*.example"] {
+        for origin in ["*", "ops.example", "https://", "https://ops.example/", "https://*.example"]
+        {
             let config = WebConfig { origins: vec![origin.into()], ..WebConfig::default() };
             assert_eq!(key(config), Some("http_origins"), "{origin}");
         }

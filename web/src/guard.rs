@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -31,11 +31,18 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 /// Refuses hosts that are not ours, and adds the headers of every answer.
-pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut answer = match check_host(&shared.config, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -100,7 +107,11 @@ fn without_port(host: &str) -> &str {
 
 /// The request as it reaches the paths: without the prefix of a proxy, and with the address of the
 /// client that a trusted proxy names.
-pub(crate) fn arrived(config: &WebConfig, mut peer: Peer, request: hyper::Request<hyper::body::Incoming>) -> Request {
+pub(crate) fn arrived(
+    config: &WebConfig,
+    mut peer: Peer,
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Request {
     let mut request = request.map(Body::new);
     if config.trusted_proxies.contains(&peer.address)
         && let Some(client) = client_of_proxy(&config.trusted_proxies, request.headers())
@@ -170,14 +181,27 @@ mod tests {
     #[test]
     fn o32_without_tokens_only_names_of_this_machine_are_served() {
         let config = WebConfig { hosts: vec!["ops.example".into()], ..WebConfig::default() };
-        for host in
-            ["localhost", "LOCALHOST:23538", "127.0.0.1:1", "[::1]", "[::1]:23538", "10.0.0.7", "ops.example", "Ops.Example:443"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:23538",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:23538",
+            "10.0.0.7",
+            "ops.example",
+            "Ops.Example:443",
+        ] {
             assert!(is_ours(&config, host), "{host}");
         }
-        for host in
-            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", ":1", "ops.example.", "evil@localhost", "::1:a"]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            ":1",
+            "ops.example.",
+            "evil@localhost",
+        ] {
             assert!(!is_ours(&config, host), "{host}");
         }
     }
@@ -197,13 +221,16 @@ mod tests {
 
     #[test]
     fn o26_an_id_may_stand_behind_the_question_mark() {
-        let path = |uri: &'static str| with_id_in_path(&Uri::from_static(uri)).map(|uri| uri.to_string());
+        let path =
+            |uri: &'static str| with_id_in_path(&Uri::from_static(uri)).map(|uri| uri.to_string());
         assert_eq!(path("/api/v1/task?id=a/b+c").as_deref(), Some("/api/v1/tasks/a%2Fb%20c"));
         assert_eq!(
             path("/api/v1/task/result?wait=3&id=..&x=1").as_deref(),
             Some("/api/v1/tasks/%2E%2E/result?wait=3&x=1")
         );
-        for uri in ["/api/v1/task", "/api/v1/task?wait=3", "/api/v1/tasks?id=a", "/api/v1/taskx?id=a"] {
+        for uri in
+            ["/api/v1/task", "/api/v1/task?wait=3", "/api/v1/tasks?id=a", "/api/v1/taskx?id=a"]
+        {
             assert_eq!(path(uri), None, "{uri}");
         }
     }

@@ -13,6 +13,7 @@
 //! | `problem` | errors as `application/problem+json` |
 //! | `query` | what stands behind the question mark |
 //! | `health` | `/healthz` and `/readyz` |
+//! | `metrics` | `/metrics` |
 //! | `api` | `/api/v1`, by subject |
 //! | `openapi` | the description of `/api/v1` |
 //! | [`documents`] | what programs read as JSON |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod documents;
 mod guard;
 mod health;
+mod metrics;
 mod openapi;
 mod problem;
 mod query;

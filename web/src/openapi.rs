@@ -12,9 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{broker, dead, events, queues, tasks, workers};
-use crate::health;
 use crate::problem::Problem;
 use crate::router::Shared;
+use crate::{health, metrics};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -92,6 +92,7 @@ pub(crate) fn paths() -> (Paths, OpenApi) {
         .routes(routes!(broker::log, broker::set_log))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
         .split_for_parts();
     let (slow, of_slow) = OpenApiRouter::new()
         .routes(routes!(tasks::result))

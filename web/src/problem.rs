@@ -151,9 +151,7 @@ impl From<Error> for Problem {
             Error::Interrupted | Error::Closed => {
                 Self::with_status(StatusCode::SERVICE_UNAVAILABLE, "interrupted", detail)
             }
-            Error::Protocol(_) => {
-                Self::with_status(StatusCode::BAD_GATEWAY, "protocol", detail)
-            }
+            Error::Protocol(_) => Self::with_status(StatusCode::BAD_GATEWAY, "protocol", detail),
             _ => Self::new(ErrorCode::Internal, detail),
         }
     }

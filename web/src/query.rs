@@ -1,10 +1,10 @@
-//! What stands behind the question mark of a path. A name that a path does not know, and a number
+//! What a path names, and what stands behind its question mark. A name that a path does not know, and a number
 //! outside its range, are refused.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -22,9 +22,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
             Ok(Query(asked)) => Ok(Self(asked)),
             Err(rejection) => {
                 let said = rejection.body_text();
-                let reason = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);
+                let reason =
+                    said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);
                 Err(Problem::invalid(format!("the query of this path cannot be used: {reason}")))
             }
+        }
+    }
+}
+
+/// The one part of a path that has a name.
+pub(crate) struct InPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(part)) => Ok(Self(part)),
+            Err(_) => Err(Problem::malformed("a part of the path is not text in UTF-8")),
         }
     }
 }
@@ -103,10 +118,18 @@ mod tests {
         assert_eq!(wait("").await, Ok(None));
         assert_eq!(wait("wait=0").await, Ok(Some(0)));
         assert_eq!(wait("wait=60").await, Ok(Some(60)));
-        for query in
-            ["wait=61", "wait=-1", "wait=", "wait=1e1", "wait=+1", "wait=99999999999999999999",
-             "wait=1&wait=2", "wait=1.5", "wait=%31%00", "days=1"]
-        {
+        for query in [
+            "wait=61",
+            "wait=-1",
+            "wait=",
+            "wait=1e1",
+            "wait=+1",
+            "wait=99999999999999999999",
+            "wait=1&wait=2",
+            "wait=1.5",
+            "wait=%31%00",
+            "days=1",
+        ] {
             let sentence = wait(query).await.expect_err(query);
             assert!(sentence.contains("422"), "{sentence}");
         }

@@ -19,7 +19,8 @@ use crate::api;
 use crate::callers::Callers;
 use crate::config::WebConfig;
 use crate::guard::guard;
-use crate::health::{self, Looks};
+use crate::health::Looks;
+use crate::metrics::Others;
 use crate::openapi;
 use crate::problem::Problem;
 use crate::query::shortened;
@@ -28,7 +29,7 @@ use crate::upstream::Upstream;
 /// A request that takes longer is answered with 408. Streams and waits have times of their own.
 const DEADLINE: Duration = Duration::from_secs(45);
 /// Shorter answers are not compressed.
-const COMPRESSED_ABOVE: u16 = 1_024;
+const COMPRESSED_ABOVE: u64 = 1_024;
 
 /// The HTTP side of a broker.
 pub struct Web {
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub config: WebConfig,
     pub callers: Callers,
     pub looks: Looks,
+    pub others: Others,
     pub bodies: api::BodyRoom,
     /// Cancelled when streams have to end.
     pub stop: CancellationToken,
@@ -51,7 +53,10 @@ impl Web {
     ///
     /// # Errors
     /// The key of the setting that cannot be used, and why.
-    pub fn new(config: WebConfig, upstream: Arc<dyn Upstream>) -> Result<Self, (&'static str, String)> {
+    pub fn new(
+        config: WebConfig,
+        upstream: Arc<dyn Upstream>,
+    ) -> Result<Self, (&'static str, String)> {
         config.check()?;
         let cross_site = cross_site(&config)?;
         let cors = cors(&config);
@@ -60,21 +65,26 @@ impl Web {
             config,
             callers,
             looks: Looks::default(),
+            others: Others::default(),
             bodies: api::BodyRoom::default(),
             stop: CancellationToken::new(),
         });
         let (paths, document) = openapi::paths();
-        let quick = paths.quick.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, DEADLINE));
+        let quick = paths
+            .quick
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, DEADLINE));
         let router = quick
             .merge(paths.slow)
             .merge(openapi::path(document))
             .fallback(no_path)
             .method_not_allowed_fallback(no_method)
             .layer(DefaultBodyLimit::disable())
-            .layer(CompressionLayer::new().compress_when(
-                SizeAbove::new(COMPRESSED_ABOVE)
-                    .and(NotForContentType::const_new("text/event-stream")),
-            ))
+            .layer(
+                CompressionLayer::new().compress_when(
+                    SizeAbove::new(COMPRESSED_ABOVE)
+                        .and(NotForContentType::const_new("text/event-stream")),
+                ),
+            )
             .layer(cross_site)
             .layer(cors)
             .layer(from_fn_with_state(shared.clone(), guard))
@@ -84,9 +94,7 @@ impl Web {
 }
 
 /// Refuses what a page of another site sends with the browser of a user. A GET changes nothing.
-fn cross_site(
-    config: &WebConfig,
-) -> Result<CsrfLayer, (&'static str, String)> {
+fn cross_site(config: &WebConfig) -> Result<CsrfLayer, (&'static str, String)> {
     let mut layer = CsrfLayer::new();
     for origin in &config.origins {
         layer = layer

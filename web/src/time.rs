@@ -16,7 +16,9 @@ const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 /// A time, or a span from now on the broker's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// This time.
     At(SystemTime),
+    /// This long from now.
     In(Duration),
 }
 

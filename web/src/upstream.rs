@@ -18,6 +18,10 @@ pub trait Upstream: Send + Sync + 'static {
     /// A connection on behalf of this caller, not yet open.
     fn client(&self, caller: &Caller) -> ClientBuilder;
 
+    /// A connection that may read the figures of all queues, for `/metrics` without a token. `None`:
+    /// there is none.
+    fn client_for_metrics(&self) -> Option<ClientBuilder>;
+
     /// How the broker is. The future ends within some seconds.
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>>;
 }
@@ -72,6 +76,10 @@ impl Remote {
 impl Upstream for Remote {
     fn client(&self, caller: &Caller) -> ClientBuilder {
         self.builder(&caller.token)
+    }
+
+    fn client_for_metrics(&self) -> Option<ClientBuilder> {
+        None
     }
 
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {

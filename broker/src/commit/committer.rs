@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use super::backup::Backup;
 use super::complete::{Completer, Measured, detach};
 use super::connections::{Connections, Held, Room};
-use super::{Batch, Settings};
+use super::{Batch, Passed, Settings};
 use crate::outgoing::{Outgoing, Shown, TaskView};
 use crate::{encode, size};
 

@@ -230,8 +230,13 @@ async fn serve_until_signalled(
     };
     let (door, entrance) = door();
     let (restored, (serves, control)) = (Restored::default(), watch::channel(None));
-    let inside =
-        Inside { door, restored: restored.clone(), control, certificates: certificates.clone() };
+    let inside = Inside {
+        door,
+        restored: restored.clone(),
+        control,
+        certificates: certificates.clone(),
+        metrics_token: config.http.metrics_public.then(|| config.broker.token.clone()).flatten(),
+    };
     let knows_callers = config.broker.knows_clients();
     let http = Http::start(&config.http, knows_callers, &mut sockets, inside).await?;
 
@@ -249,7 +254,8 @@ async fn serve_until_signalled(
         None => broker,
     };
     let filter = log.clone();
-    let broker = broker.with_door(entrance).with_log(LogControl::new(move |new| filter.change(new)));
+    let broker =
+        broker.with_door(entrance).with_log(LogControl::new(move |new| filter.change(new)));
     let control = broker.control();
     serves.send_replace(Some(control.clone()));
     let mut reload = Reload { source, counts: config, log, control: control.clone() };

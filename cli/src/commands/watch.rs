@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use celeriac_web::documents::TaskDocument;
 use celeriac_client::{State, TaskInfo, Watch};
+use celeriac_web::documents::TaskDocument;
 use clap::Args;
 
 use crate::absence::while_watched;

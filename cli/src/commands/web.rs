@@ -74,8 +74,7 @@ pub(crate) async fn run(
         tls_key: arguments.tls_key,
         ..Config::default()
     };
-    let certificates =
-        Certificates::of(&tls).map_err(|error| Failure::usage(error.to_string()))?;
+    let certificates = Certificates::of(&tls).map_err(|error| Failure::usage(error.to_string()))?;
     let knows_callers = tokio::select! {
         asked = asks_for_tokens(&url) => asked?,
         _ = signals.next() => return Ok(Exit::Success),
@@ -130,7 +129,9 @@ async fn asks_for_tokens(url: &BrokerUrl) -> Result<bool, Failure> {
                 return Ok(false);
             }
             Err(Error::Handshake { retryable: false, .. }) => return Ok(true),
-            Err(error @ (Error::Connect { .. } | Error::Handshake { .. } | Error::Timeout { .. })) => {
+            Err(
+                error @ (Error::Connect { .. } | Error::Handshake { .. } | Error::Timeout { .. }),
+            ) => {
                 if !std::mem::replace(&mut was_said, true) {
                     print_to_stderr(&clean(&format!("{error}; trying again until it answers")));
                 }

@@ -1,7 +1,7 @@
 //! `celeriac workers`: lists the workers, and gives them orders.
 
-use celeriac_web::documents::WorkerDocument;
 use celeriac_client::{Client, WorkerOrder, WorkerStatus};
+use celeriac_web::documents::WorkerDocument;
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 

@@ -80,9 +80,8 @@ impl Unread {
         let _permit = room.0.acquire_many(kib).await.expect("it is never closed");
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let bytes = to_bytes(self.body, limit).await.map_err(|error| {
-            let is_long = std::error::Error::source(&error).is_some_and(|source| {
-                source.to_string().contains("limit")
-            });
+            let is_long = std::error::Error::source(&error)
+                .is_some_and(|source| source.to_string().contains("limit"));
             if is_long { too_large() } else { Problem::malformed("the body did not come whole") }
         })?;
         if bytes.is_empty() {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State as Of};
+use axum::extract::State as Of;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::Unread;
 use super::filter::FilterDocument;
-use crate::caller::Caller;
+use crate::caller::From;
 use crate::problem::Problem;
+use crate::query::InPath;
 use crate::router::Shared;
 
 /// The most ids of one request.
@@ -69,16 +70,14 @@ pub(crate) struct Count {
 )]
 pub(crate) async fn replay(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
     let client = shared.callers.client(&caller).await?;
     let which: Which = body.json(&client, &shared.bodies).await?;
     let ask = &shared.callers;
     let count = match which.selected()? {
-        Selected::Ids(ids) => {
-            ask.ask(&caller, async |client| client.replay_dead(&ids).await).await
-        }
+        Selected::Ids(ids) => ask.ask(&caller, async |client| client.replay_dead(&ids).await).await,
         Selected::Matching(filter) => {
             let filter = filter.into_filter()?;
             ask.ask(&caller, async |client| client.replay_dead_matching(filter).await).await
@@ -98,7 +97,7 @@ pub(crate) async fn replay(
 )]
 pub(crate) async fn discard(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -125,8 +124,8 @@ pub(crate) async fn discard(
 )]
 pub(crate) async fn replay_one(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
 ) -> Result<Json<Count>, Problem> {
     let ask = &shared.callers;
     match ask.ask(&caller, async |client| client.replay_dead(&[&id]).await).await? {

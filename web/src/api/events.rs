@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State as Of};
+use axum::extract::State as Of;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -15,11 +15,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::tasks::{check_ids, no_task};
-use crate::caller::Caller;
+use crate::caller::{Caller, From};
 use crate::callers::StreamPermit;
 use crate::documents::{QueueDocument, TaskDocument};
 use crate::problem::Problem;
-use crate::query::Asked;
+use crate::query::{Asked, InPath};
 use crate::router::Shared;
 
 /// An idle stream has a comment this often, so that proxies do not end it.
@@ -48,8 +48,8 @@ pub(crate) struct With {
 )]
 pub(crate) async fn task(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
     Asked(With { result }): Asked<With>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -70,7 +70,7 @@ pub(crate) async fn task(
     if !task.is_some_and(|task| task.is_there()) {
         return Err(no_task(&id));
     }
-    let states = Some(States { watch, seen, permit });
+    let states = Some(States { watch, seen, _permit: permit });
     let stream = unfold(states, move |states| {
         let stop = stop.clone();
         async move {
@@ -86,7 +86,7 @@ pub(crate) async fn task(
 struct States {
     watch: Watch,
     seen: Option<(u32, u32)>,
-    permit: StreamPermit,
+    _permit: StreamPermit,
 }
 
 /// The next state that the reader has not seen, and what is left of the stream.
@@ -127,8 +127,8 @@ fn last_seen(headers: &HeaderMap) -> Option<(u32, u32)> {
 )]
 pub(crate) async fn queue(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Response, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
     let permit = shared.callers.stream(&caller)?;
@@ -165,7 +165,8 @@ impl Looking {
                 tokio::time::sleep(LOOK).await;
             }
             let name = &self.name;
-            let ask = self.shared.callers.ask(&self.caller, async |client| client.queue(name).await);
+            let ask =
+                self.shared.callers.ask(&self.caller, async |client| client.queue(name).await);
             // A queue that is gone, a caller who may no longer look: the stream ends.
             let queue = ask.await.ok()??;
             let json = serde_json::to_string(&QueueDocument::new(&queue)).expect("JSON");

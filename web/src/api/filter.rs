@@ -35,6 +35,8 @@ pub(crate) struct FilterDocument {
     pub newer_than: Option<String>,
 }
 
+type Set = fn(TaskFilter, String) -> TaskFilter;
+
 /// The states by their names.
 const STATES: [State; 8] = [
     State::Scheduled,
@@ -70,7 +72,7 @@ impl FilterDocument {
                 filter = filter.state(state(name)?);
             }
         }
-        let set: [(_, _, fn(TaskFilter, String) -> TaskFilter); 5] = [
+        let set: [(_, _, Set); 5] = [
             ("queue", self.queue, TaskFilter::queue),
             ("name", self.name, TaskFilter::name),
             ("tag", self.tag, TaskFilter::tag),

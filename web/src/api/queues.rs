@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State as Of};
+use axum::extract::State as Of;
 use axum::response::{IntoResponse, Response};
 use celeriac_client::{QueueInfo, QueueSettings};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::Unread;
-use crate::caller::Caller;
+use crate::caller::{Caller, From};
 use crate::documents::{QueueDocument, QueueSettingsDocument};
 use crate::problem::Problem;
-use crate::query::{Asked, shortened};
+use crate::query::{Asked, InPath, shortened};
 use crate::router::Shared;
 
 /// All queues.
@@ -29,7 +29,7 @@ pub(crate) struct Queues<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
 ) -> Result<Response, Problem> {
     let queues = shared.callers.ask(&caller, async |client| client.queues().await).await?;
     let queues = queues.iter().map(QueueDocument::new).collect();
@@ -44,8 +44,8 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn queue(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Response, Problem> {
     let queue = existing(&shared, &caller, &name).await?;
     Ok(Json(QueueDocument::new(&queue)).into_response())
@@ -106,8 +106,8 @@ impl Settings {
 )]
 pub(crate) async fn set(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
     body: Unread,
 ) -> Result<Response, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
@@ -143,8 +143,8 @@ pub(crate) struct Changed {
 )]
 pub(crate) async fn pause(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
     shared.callers.ask(&caller, async |client| client.pause_queues(&[&queue]).await).await?;
@@ -159,8 +159,8 @@ pub(crate) async fn pause(
 )]
 pub(crate) async fn resume(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
     shared.callers.ask(&caller, async |client| client.resume_queues(&[&queue]).await).await?;
@@ -175,8 +175,8 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn purge(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
     let revoked = shared.callers.ask(&caller, async |client| client.purge_queue(&queue).await);
@@ -192,8 +192,8 @@ pub(crate) async fn purge(
 )]
 pub(crate) async fn delete(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(name): Path<String>,
+    From(caller): From,
+    InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
     let revoked = shared.callers.ask(&caller, async |client| client.delete_queue(&queue).await);
@@ -226,7 +226,7 @@ pub(crate) struct ScaleValue {
 )]
 pub(crate) async fn scale(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     Asked(Scale { queue: name }): Asked<Scale>,
 ) -> Result<Json<ScaleValue>, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State as Of};
+use axum::extract::State as Of;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -19,10 +19,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Unread, parse};
 use super::filter::FilterDocument;
-use crate::caller::Caller;
+use crate::caller::{Caller, From};
 use crate::documents::{SubmissionDocument, SubmittedDocument, TaskDocument};
 use crate::problem::Problem;
-use crate::query::{Asked, Within};
+use crate::query::{Asked, InPath, Within};
 use crate::router::Shared;
 use crate::time::parse_span;
 
@@ -40,7 +40,7 @@ const IDS_MAX: usize = 1_000;
 #[allow(dead_code, reason = "the description of the body; `submit` reads it by hand")]
 pub(crate) enum SubmitBody {
     /// One task.
-    One(SubmissionDocument),
+    One(Box<SubmissionDocument>),
     /// Up to 10,000 tasks.
     Many {
         /// The tasks, each of which is accepted or refused by itself.
@@ -90,7 +90,7 @@ pub(crate) enum ItemOutcome<'a> {
 )]
 pub(crate) async fn submit(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -125,7 +125,9 @@ fn is_many(body: &str) -> bool {
 
 fn submission(body: &RawValue) -> Result<Submission, Problem> {
     if !body.get().starts_with('{') {
-        return Err(Problem::invalid("a task is a JSON object, such as {\"name\": \"songs.play\"}"));
+        return Err(Problem::invalid(
+            "a task is a JSON object, such as {\"name\": \"songs.play\"}",
+        ));
     }
     let document: SubmissionDocument = parse(body.get().as_bytes())?;
     document.into_submission().map_err(Problem::invalid)
@@ -140,7 +142,10 @@ async fn submit_many(
 ) -> Result<Vec<Box<RawValue>>, Problem> {
     let most = client.connection().limits().batch_items_max;
     if tasks.is_empty() || tasks.len() > most as usize {
-        return Err(Problem::invalid(format!("a request has 1 to {most} tasks, not {}", tasks.len())));
+        return Err(Problem::invalid(format!(
+            "a request has 1 to {most} tasks, not {}",
+            tasks.len()
+        )));
     }
     let (mut good, mut outcomes) = (Vec::new(), Vec::with_capacity(tasks.len()));
     for task in &tasks {
@@ -198,8 +203,8 @@ pub(crate) struct With {
 )]
 pub(crate) async fn task(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
     Asked(with): Asked<With>,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
@@ -259,8 +264,8 @@ pub(crate) struct Wait {
 )]
 pub(crate) async fn result(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
     Asked(Wait { wait }): Asked<Wait>,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
@@ -270,8 +275,9 @@ pub(crate) async fn result(
         .callers
         .ask(&caller, async |client| {
             if !wait.is_zero() {
+                let ids = [&id];
                 tokio::select! {
-                    waited = client.wait(&[&id], WaitMode::All, wait) => drop(waited?),
+                    waited = client.wait(&ids, WaitMode::All, wait) => drop(waited?),
                     () = shared.stop.cancelled() => {}
                 }
             }
@@ -316,7 +322,7 @@ pub(crate) struct Tasks<'a> {
 )]
 pub(crate) async fn lookup(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -395,7 +401,7 @@ pub(crate) struct Page<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     Asked(listing): Asked<Listing>,
 ) -> Result<Response, Problem> {
     let Listing { order, limit, cursor, tracebacks, .. } = listing;
@@ -489,8 +495,8 @@ pub(crate) struct CancelOutcomes {
 )]
 pub(crate) async fn cancel(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
     body: Unread,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
@@ -531,12 +537,11 @@ pub(crate) struct CancelMany {
 )]
 pub(crate) async fn cancel_many(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
-    let CancelMany { ids, root_id, tag, mode, grace } =
-        body.json(&client, &shared.bodies).await?;
+    let CancelMany { ids, root_id, tag, mode, grace } = body.json(&client, &shared.bodies).await?;
     let mode = How { mode, grace }.into_mode()?;
     let cancelled = match (ids, root_id, tag) {
         (Some(ids), None, None) => {
@@ -548,7 +553,10 @@ pub(crate) async fn cancel_many(
             shared.callers.ask(&caller, async |client| client.cancel_tree(root, mode).await).await?
         }
         (None, None, Some(tag)) if !tag.is_empty() => {
-            shared.callers.ask(&caller, async |client| client.cancel_tagged(tag, mode).await).await?
+            shared
+                .callers
+                .ask(&caller, async |client| client.cancel_tagged(tag, mode).await)
+                .await?
         }
         _ => return Err(Problem::invalid("one of ids, root_id and tag has to be there")),
     };
@@ -578,8 +586,8 @@ fn outcome_of(outcome: CancelOutcome) -> &'static str {
 )]
 pub(crate) async fn forget(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(id): Path<String>,
+    From(caller): From,
+    InPath(id): InPath,
 ) -> Result<StatusCode, Problem> {
     check_ids([&id])?;
     let outcome = shared.callers.ask(&caller, async |client| client.forget(&[&id]).await).await?;

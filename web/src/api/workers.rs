@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State as Of};
+use axum::extract::State as Of;
 use axum::response::{IntoResponse, Response};
 use celeriac_client::{WorkerOrder, WorkerStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, From};
 use crate::documents::WorkerDocument;
 use crate::problem::Problem;
-use crate::query::shortened;
+use crate::query::{InPath, shortened};
 use crate::router::Shared;
 
 /// All workers.
@@ -28,7 +28,7 @@ pub(crate) struct Workers<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
+    From(caller): From,
 ) -> Result<Response, Problem> {
     let workers = shared.callers.ask(&caller, async |client| client.workers().await).await?;
     let workers = workers.iter().map(WorkerDocument::new).collect();
@@ -43,14 +43,18 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn worker(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(instance): Path<String>,
+    From(caller): From,
+    InPath(instance): InPath,
 ) -> Result<Response, Problem> {
     let worker = existing(&shared, &caller, &instance).await?;
     Ok(Json(WorkerDocument::new(&worker)).into_response())
 }
 
-async fn existing(shared: &Shared, caller: &Caller, instance: &str) -> Result<WorkerStatus, Problem> {
+async fn existing(
+    shared: &Shared,
+    caller: &Caller,
+    instance: &str,
+) -> Result<WorkerStatus, Problem> {
     let workers = shared.callers.ask(caller, async |client| client.workers().await).await?;
     let worker = workers.into_iter().find(|worker| worker.instance_id == instance);
     worker.ok_or_else(|| Problem::not_found(format!("no worker {}", shortened(instance))))
@@ -84,8 +88,8 @@ async fn order(
 )]
 pub(crate) async fn quiet(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(instance): Path<String>,
+    From(caller): From,
+    InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Quiet, "quiet")).await
 }
@@ -98,8 +102,8 @@ pub(crate) async fn quiet(
 )]
 pub(crate) async fn resume(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(instance): Path<String>,
+    From(caller): From,
+    InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Resume, "resume")).await
 }
@@ -112,8 +116,8 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn shutdown(
     Of(shared): Of<Arc<Shared>>,
-    caller: Caller,
-    Path(instance): Path<String>,
+    From(caller): From,
+    InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Shutdown, "shutdown")).await
 }

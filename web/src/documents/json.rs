@@ -6,6 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
+use utoipa::openapi::schema::{OneOfBuilder, SchemaType};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::time::{ms, rfc3339};
 
@@ -33,7 +36,8 @@ pub fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
 
 /// A time as text, by RFC 3339, in UTC to the millisecond. Each one stands beside the same time in
 /// milliseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct Rfc3339(pub(crate) SystemTime);
 
 impl Serialize for Rfc3339 {
@@ -46,6 +50,15 @@ impl Serialize for Rfc3339 {
 /// a count is text.
 #[derive(Debug, Clone, Copy)]
 pub struct Count(pub(crate) u64);
+
+impl PartialSchema for Count {
+    fn schema() -> RefOr<Schema> {
+        let of = |kind| ObjectBuilder::new().schema_type(SchemaType::new(kind));
+        OneOfBuilder::new().item(of(Type::Integer)).item(of(Type::String)).into()
+    }
+}
+
+impl ToSchema for Count {}
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -53,8 +53,10 @@ pub struct SubmissionDocument {
     /// How long the ended task is kept.
     result_ttl: Option<Span>,
     /// How many times the task may run, including the first time.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     max_attempts: Option<NonZeroU32>,
     /// How many times workers may be lost with the task before it fails.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     max_deliveries: Option<NonZeroU32>,
     /// The time after which a run is stopped.
     time_limit: Option<Span>,
@@ -189,7 +191,8 @@ fn with_payload(
             return Err("payload stands in place of args and kwargs: keep one".into());
         }
         let content_type = content_type.ok_or("payload needs its content_type")?;
-        let bytes = STANDARD.decode(payload).map_err(|error| format!("payload is not base64: {error}"))?;
+        let bytes =
+            STANDARD.decode(payload).map_err(|error| format!("payload is not base64: {error}"))?;
         return Ok(submission.payload(bytes, content_type));
     }
     if content_type.is_some() {

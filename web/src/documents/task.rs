@@ -26,6 +26,7 @@ pub struct TaskDocument<'a> {
     queue: &'a str,
     shadow: &'a str,
     priority: u32,
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     headers: BTreeMap<&'a str, Box<RawValue>>,
     tags: &'a [String],
     root_id: &'a str,
@@ -52,8 +53,10 @@ pub struct TaskDocument<'a> {
     deliveries_max: Option<u32>,
     progress: Option<ProgressDocument<'a>>,
     errors: Vec<ErrorDocument<'a>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     result_content_type: &'a str,
+    #[schema(value_type = Option<serde_json::Value>)]
     payload: Option<Box<RawValue>>,
     payload_content_type: &'a str,
     revoked_reason: &'a str,
@@ -66,6 +69,7 @@ pub struct TaskDocument<'a> {
 #[derive(Serialize, ToSchema)]
 struct ProgressDocument<'a> {
     state: &'a str,
+    #[schema(value_type = serde_json::Value)]
     meta: Box<RawValue>,
     at: Rfc3339,
     at_ms: i64,
@@ -147,7 +151,10 @@ impl<'a> TaskDocument<'a> {
 
 impl<'a> ProgressDocument<'a> {
     fn new(progress: &'a Progress) -> Self {
-        Self { state: &progress.state, meta: embed(&progress.meta, ""), at: Rfc3339(progress.at),
+        Self {
+            state: &progress.state,
+            meta: embed(&progress.meta, ""),
+            at: Rfc3339(progress.at),
             at_ms: ms(progress.at),
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use celeriac_web::documents::QueueSettingsDocument;
 use celeriac_client::{Client, QueueInfo, QueueSettings};
 use celeriac_proto::QueueName;
+use celeriac_web::documents::QueueSettingsDocument;
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 

@@ -127,6 +127,8 @@ pub(super) struct Inside {
     /// The broker, once it serves.
     pub(super) control: watch::Receiver<Option<Control>>,
     pub(super) certificates: Option<Certificates>,
+    /// The token with which the figures for everybody are read.
+    pub(super) metrics_token: Option<String>,
 }
 
 impl Http {
@@ -220,6 +222,16 @@ impl Upstream for Local {
             }
         });
         Client::builder(self.url.text_with_token(&caller.token)).connector(enter)
+    }
+
+    fn client_for_metrics(&self) -> Option<ClientBuilder> {
+        let token = self.inside.metrics_token.as_deref()?;
+        let caller = Caller {
+            token: token.to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            certificate: None,
+        };
+        Some(self.client(&caller))
     }
 
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {

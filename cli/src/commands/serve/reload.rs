@@ -71,7 +71,10 @@ impl Reload {
             ("http_hosts", self.counts.http.http_hosts == http.http_hosts),
             ("http_origins", self.counts.http.http_origins == http.http_origins),
             ("http_path_prefix", self.counts.http.http_path_prefix == http.http_path_prefix),
-            ("http_trusted_proxies", self.counts.http.http_trusted_proxies == http.http_trusted_proxies),
+            (
+                "http_trusted_proxies",
+                self.counts.http.http_trusted_proxies == http.http_trusted_proxies,
+            ),
             ("metrics_public", self.counts.http.metrics_public == http.metrics_public),
             ("insecure", self.counts.insecure == insecure),
             ("log_format", self.counts.log_format == log_format),

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use celeriac_web::documents::{QueueDocument, WorkerDocument};
 use celeriac_client::{Client, QueueInfo, WorkerStatus};
+use celeriac_web::documents::{QueueDocument, WorkerDocument};
 use serde::Serialize;
 
 use crate::connection::failure;
