@@ -30,8 +30,9 @@ fn units(with_socket: bool) -> TempDir {
     let service = text("celeriac.service").replace("/usr/local/bin/celeriac", program);
     fs::write(folder.path().join("celeriac.service"), service).expect("writable");
     if with_socket {
-        fs::write(folder.path().join("celeriac.socket"), text("celeriac.socket"))
-            .expect("writable");
+        for socket in ["celeriac.socket", "celeriac-http.socket"] {
+            fs::write(folder.path().join(socket), text(socket)).expect("writable");
+        }
         let dropped_in = folder.path().join("celeriac.service.d");
         fs::create_dir(&dropped_in).expect("a new folder");
         let socket = text("celeriac.service.d/socket.conf");
@@ -71,8 +72,10 @@ fn the_units_let_a_broker_do_little() {
 #[test]
 fn systemd_understands_the_units() {
     let folder = units(true);
-    let Some(verified) = analyze(&folder, &["verify", "./celeriac.service", "./celeriac.socket"])
-    else {
+    let Some(verified) = analyze(
+        &folder,
+        &["verify", "./celeriac.service", "./celeriac.socket", "./celeriac-http.socket"],
+    ) else {
         return;
     };
     assert_eq!(verified.code, Some(0), "{verified:?}");
@@ -113,7 +116,7 @@ fn a_broker_serves_the_socket_that_it_is_handed() {
         std::net::TcpStream::connect(address).expect("the port is open");
     }
     let mut two = serve(&[]);
-    two.env("LISTEN_FDNAMES", "celeriac-http");
+    two.env("LISTEN_FDNAMES", "another.socket");
     let broker = Broker::ready(two);
     assert_eq!(broker.address, address.to_string(), "a single socket needs no name");
 }

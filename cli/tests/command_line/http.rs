@@ -309,7 +309,7 @@ fn requests_that_are_no_good_get_a_clear_answer_and_change_nothing() {
         ("GET /api/v1/tasks/a/result?wait=61", vec![], "", 422),
         ("GET /api/v1/tasks/%FF", vec![], "", 400),
         ("GET /api/v1/tasks/../../etc/passwd", vec![], "", 404),
-        ("GET /api/v1/queues/%00", vec![], "", 422),
+        ("GET /api/v1/queues/%00", vec![], "", 404),
         ("GET /nothing", vec![], "", 404),
         ("GET //api/v1/tasks", vec![], "", 404),
         ("PUT /api/v1/tasks", vec![json], good, 405),
@@ -495,6 +495,25 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(look(ops, "one").status, 200);
+}
+
+#[test]
+fn the_manual_is_typed_as_it_stands() {
+    if finish(std::process::Command::new("curl").arg("--version"), "").code != Some(0) {
+        return eprintln!("skipped: there is no curl");
+    }
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let manual = include_str!("../../../deploy/HTTP.md");
+    let block = manual.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines: Vec<&str> = block.expect("there is a block").lines().collect();
+    assert!(lines.len() > 8, "{lines:?}");
+    for line in lines {
+        let line = line.replacen("curl ", "curl -sS --fail-with-body ", 1);
+        let line = line.replace("localhost:23538", &http);
+        let done = finish(std::process::Command::new("sh").args(["-c", &line]), "");
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{line}: {done:?}");
+    }
 }
 
 #[test]
