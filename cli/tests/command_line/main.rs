@@ -31,6 +31,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod split_debug;
+mod stats;
 mod terminal;
 mod tls;
 mod top;

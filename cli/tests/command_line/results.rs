@@ -152,8 +152,10 @@ fn the_readme_names_every_field_of_every_document() {
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
     let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]).stdout;
     worker.fail("ValueError", "no song");
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["info"],
+        &["stats"],
+        &["stats", "--broker"],
         &["result", "a", "--wait"],
         &["show", "a"],
         &["queues"],
