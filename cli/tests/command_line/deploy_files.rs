@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::process::{Broker, CommandOutput, celeriac, finish, program, run};
+use crate::process::{Broker, CommandOutput, celeriac, finish, program, run, skip};
 
 /// `systemd-analyze security` rates a unit from 0 to 10, here in tenths. More is worse.
 const EXPOSURE_MAX: u32 = 11;
@@ -42,12 +42,11 @@ fn units(with_socket: bool) -> TempDir {
 }
 
 /// What `systemd-analyze` says of units. `None`: it is not installed.
-#[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn analyze(folder: &TempDir, arguments: &[&str]) -> Option<CommandOutput> {
     let mut command = Command::new("systemd-analyze");
     command.args(arguments).current_dir(folder.path());
     if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("SKIPPED: systemd-analyze is not installed");
+        skip("systemd-analyze is not installed");
         return None;
     }
     Some(finish(&mut command, ""))

@@ -2,10 +2,10 @@
 //! client would.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -224,52 +224,65 @@ fn queues_workers_and_the_broker_are_operated_over_http() {
     assert!(to.join("db").exists());
 }
 
+/// A stream of server-sent events. An answer in chunks has lines with their lengths between them.
+struct Events(std::io::Lines<BufReader<TcpStream>>);
+
+impl Events {
+    fn open(address: &str, path: &str, header: &str) -> Self {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+        stream.write_all(text.as_bytes()).expect("it reads");
+        Self(BufReader::new(stream).lines())
+    }
+
+    /// The id and the data of the next event. `None`: the stream has ended.
+    fn next(&mut self) -> Option<(String, Value)> {
+        let mut id = String::new();
+        loop {
+            let line = self.0.next()?.expect("text");
+            if let Some(found) = line.strip_prefix("id: ") {
+                id = found.to_owned();
+            }
+            match line.strip_prefix("data: ") {
+                Some(data) => return Some((id, serde_json::from_str(data).expect("JSON"))),
+                None if line == "0" => return None,
+                None => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn o30_a_stream_shows_each_state_once_and_ends_with_the_task() {
     let data = TempDir::new().expect("a folder");
     let (broker, http) = start(data.path(), &[]);
     post(&http, "/api/v1/tasks", &json!({"name": "a", "id": "one"}));
-    let path = "GET /api/v1/tasks/one/events";
-    let address = http.clone();
-    let stream =
-        std::thread::spawn(move || request(&address, path, &["Accept: text/event-stream"], ""));
-    std::thread::sleep(Duration::from_millis(300));
+    let path = "/api/v1/tasks/one/events";
+    let mut stream = Events::open(&http, path, "");
+    let (first, task) = stream.next().expect("the present state");
+    assert_eq!(task["state"], "QUEUED");
     let cancelled = broker.run(&["cancel", "one"]);
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
-    let stream = stream.join().expect("it ends");
-    assert!(stream.headers.contains("text/event-stream"), "{stream:?}");
-    let states: Vec<Value> = events(&stream.body);
-    let names: Vec<&str> = states.iter().filter_map(|task| task["state"].as_str()).collect();
-    assert_eq!(names, ["QUEUED", "REVOKED"], "{stream:?}");
-    let last = format!("{}.{}", states[1]["generation"], states[1]["version"]);
-    assert!(stream.body.contains(&format!("id: {last}\n")), "{stream:?}");
-    // Whoever comes back with the last state has seen everything.
-    let again = request(&http, path, &[&format!("Last-Event-ID: {last}")], "");
-    assert!(events(&again.body).is_empty(), "{again:?}");
+    let (last, task) = stream.next().expect("the end");
+    assert_eq!(task["state"], "REVOKED");
+    assert_eq!(last, format!("{}.{}", task["generation"], task["version"]));
+    assert!(stream.next().is_none(), "the task has ended");
+    // Whoever comes back with the first state misses nothing, and with the last one nothing is new.
+    let mut again = Events::open(&http, path, &format!("Last-Event-ID: {first}\r\n"));
+    assert_eq!(again.next().map(|(id, _)| id), Some(last.clone()));
+    let mut again = Events::open(&http, path, &format!("Last-Event-ID: {last}\r\n"));
+    assert!(again.next().is_none());
     assert_eq!(get(&http, "/api/v1/tasks/none/events").status, 404);
-    let queue = std::thread::spawn({
-        let http = http.clone();
-        move || get(&http, "/api/v1/queues/default/events")
-    });
-    std::thread::sleep(Duration::from_millis(300));
+
+    let mut queue = Events::open(&http, "/api/v1/queues/default/events", "");
+    assert_eq!(queue.next().expect("the figures now").1["ready"], 0);
     post(&http, "/api/v1/tasks", &json!({"name": "a"}));
-    std::thread::sleep(Duration::from_millis(1_300));
+    assert_eq!(queue.next().expect("the figures have changed").1["ready"], 1);
     // The streams end with the broker, and do not hold it.
-    let stopping = Instant::now();
     let stopped = broker.stop("TERM");
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
-    assert!(stopping.elapsed() < Duration::from_secs(4), "{:?}", stopping.elapsed());
-    let ready: Vec<Value> = events(&queue.join().expect("it ends").body);
-    let ready: Vec<&Value> = ready.iter().map(|queue| &queue["ready"]).collect();
-    assert_eq!(ready, [0, 1]);
-}
-
-/// The data of server-sent events. An answer in chunks has lines with their lengths between them.
-fn events(body: &str) -> Vec<Value> {
-    body.lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
-        .collect()
+    assert!(queue.next().is_none());
 }
 
 #[test]
@@ -492,7 +505,7 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
     let began = Instant::now();
     while look(web, "one").status != 401 {
         assert!(began.elapsed() < DEADLINE, "the token still counts");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::yield_now();
     }
     assert_eq!(look(ops, "one").status, 200);
 }
@@ -500,7 +513,7 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
 #[test]
 fn the_manual_is_typed_as_it_stands() {
     if finish(std::process::Command::new("curl").arg("--version"), "").code != Some(0) {
-        return eprintln!("skipped: there is no curl");
+        return crate::process::skip("there is no curl");
     }
     let data = TempDir::new().expect("a folder");
     let (_broker, http) = start(data.path(), &[]);

@@ -31,8 +31,8 @@ struct Labels {
 }
 
 impl Others {
-    /// The busiest queues by themselves, and the others as one. `removed` are the counters of queues
-    /// that are gone.
+    /// The busiest queues by themselves, and the others as one. `removed` are the counters of
+    /// queues that are gone.
     pub(crate) fn fold(
         &self,
         caller: &Caller,
@@ -79,7 +79,8 @@ impl Labels {
         queues
     }
 
-    /// Gives labels to the busiest queues while there are free ones and no queue is among the others.
+    /// Gives labels to the busiest queues while there are free ones and no queue is among the
+    /// others.
     fn name_new_ones(&mut self, queues: &[QueueStats]) {
         if self.has_others {
             return;
@@ -91,7 +92,8 @@ impl Labels {
         self.named.extend(new.iter().take(free).map(|queue| (queue.name.clone(), None)));
     }
 
-    /// Notes the counters of the named queues. A queue whose counters have fallen was gone meanwhile.
+    /// Notes the counters of the named queues. A queue whose counters have fallen was gone
+    /// meanwhile.
     fn note(&mut self, queues: &[QueueStats]) {
         let now: HashMap<&str, &QueueCounters> =
             queues.iter().map(|queue| (queue.name.as_str(), &queue.counters)).collect();

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::config::ServeConfig;
 use super::sockets::Sockets;
 use crate::exit::Failure;
 use crate::http_tls::secure;
@@ -122,13 +123,27 @@ pub(super) struct Http {
 
 /// What the HTTP side needs of the broker, before the broker serves.
 pub(super) struct Inside {
-    pub(super) door: Door,
-    pub(super) restored: Restored,
+    door: Door,
+    restored: Restored,
     /// The broker, once it serves.
-    pub(super) control: watch::Receiver<Option<Control>>,
-    pub(super) certificates: Option<Certificates>,
+    control: watch::Receiver<Option<Control>>,
+    certificates: Option<Certificates>,
     /// The token with which the figures for everybody are read.
-    pub(super) metrics_token: Option<String>,
+    metrics_token: Option<String>,
+}
+
+impl Inside {
+    pub(super) fn new(
+        config: &ServeConfig,
+        door: Door,
+        restored: Restored,
+        control: watch::Receiver<Option<Control>>,
+        certificates: Option<Certificates>,
+    ) -> Self {
+        let token = config.broker.token.clone();
+        let metrics_token = token.filter(|_| config.http.metrics_public);
+        Self { door, restored, control, certificates, metrics_token }
+    }
 }
 
 impl Http {
@@ -137,11 +152,11 @@ impl Http {
     /// # Errors
     /// An address that was set cannot be used.
     pub(super) async fn start(
-        config: &HttpConfig,
-        knows_callers: bool,
+        config: &ServeConfig,
         sockets: &mut Sockets,
         inside: Inside,
     ) -> Result<Option<Self>, Failure> {
+        let (config, knows_callers) = (&config.http, config.broker.knows_clients());
         let Some(listener) = listen(config.http_listen, sockets.http.take()).await? else {
             return Ok(None);
         };
