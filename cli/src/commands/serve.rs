@@ -4,8 +4,7 @@
 //! The broker itself is `celeriac_broker::Broker`.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{self, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -24,7 +23,7 @@ use self::config::{ConfigLayer, ServeConfig};
 use self::http::{Http, Inside};
 use self::notify::{feed_watchdog, notify_manager};
 use self::reload::Reload;
-use self::sockets::Sockets;
+use self::sockets::{Sockets, cannot_listen, listen};
 use self::source::{Loaded, Source};
 use crate::allocator::give_back_when_idle;
 use crate::arguments::SharedOptions;
@@ -37,6 +36,7 @@ use crate::signals::{HangUp, ShutdownSignals};
 mod config;
 mod config_file;
 mod http;
+mod http_config;
 mod names;
 mod notify;
 mod reload;
@@ -214,8 +214,8 @@ struct Opened {
     addresses: (SocketAddr, Option<SocketAddr>),
 }
 
-/// Listens, and reads the data folder. A signal meanwhile ends the process: the broker has confirmed
-/// nothing yet.
+/// Listens, and reads the data folder. A signal meanwhile ends the process: the broker has
+/// confirmed nothing yet.
 async fn open(
     config: &ServeConfig,
     mut sockets: Sockets,
@@ -311,22 +311,6 @@ async fn serve_until_signalled(
             "a second {signal} ended the broker at once; everything that was confirmed is safe"
         ))),
     }
-}
-
-/// Listens on the socket that was handed over, or on the address.
-async fn listen(
-    socket: Option<net::TcpListener>,
-    address: SocketAddr,
-) -> Result<TcpListener, Failure> {
-    let listener = match socket {
-        Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)),
-        None => TcpListener::bind(address).await,
-    };
-    listener.map_err(|error| cannot_listen(address, &error))
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    Failure::new(Exit::Address, format!("cannot listen on {address}: {error}"))
 }
 
 fn warn_if_public(config: &ServeConfig) {
