@@ -56,7 +56,10 @@ fn o36_the_shipped_dashboard_and_alerts_name_what_a_scrape_has() {
     let song = json!({"name": "a", "queue": "songs \"\\\n", "max_attempts": 1});
     assert_eq!(post(&http, "/api/v1/tasks", &song).status, 201);
     assert_eq!(broker.run(&["submit", "b"]).code, Some(0));
-    assert_ne!(get(&http, "/api/v1/tasks/none").status, 200);
+    let again = json!({"name": "a", "id": "one", "on_conflict": "reject"});
+    for status in [201, 409] {
+        assert_eq!(post(&http, "/api/v1/tasks", &again).status, status);
+    }
     let answer = get(&http, "/metrics");
     assert!(answer.headers.contains("content-type: application/openmetrics-text"), "{answer:?}");
     let text = answer.body;
