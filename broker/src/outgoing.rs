@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, Bounds, BrokerOutline, Code, DeliveryOutline, Histogram, MailboxOutline,
-    Outline, Page, Push, QueueOutline, RequestId, Stats, WatchKey, WorkerKey, WorkerStatus,
+    Answer, BindingOutline, Bounds, BrokerOutline, Code, DeliveryOutline, Histogram,
+    MailboxOutline, Outline, Page, Push, QueueOutline, RequestId, Stats, WatchKey, WorkerKey,
+    WorkerStatus,
 };
 use celeriac_proto::{MailboxName, QueueName, TaskId};
 use celeriac_record::{Changed, Submitted, Timestamp};
@@ -114,8 +115,8 @@ pub struct StatsView {
 
 /// The upper bounds of the buckets of commits, in microseconds.
 pub const COMMIT_BOUNDS_US: Bounds = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000,
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
 /// What the broker knows of itself outside the machine.

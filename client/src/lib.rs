@@ -60,7 +60,9 @@ pub use listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
 pub use options::{OnConflict, TaskOptions};
 pub use queue::{QueueInfo, QueueSettings};
 pub use retry::{Backoff, Jitter, RetryPolicy};
-pub use stats::{AuthFailures, BrokerStats, Histogram, ProcessStats, QueueCounters, QueueStats, Stats};
+pub use stats::{
+    AuthFailures, BrokerStats, Histogram, ProcessStats, QueueCounters, QueueStats, Stats,
+};
 pub use submission::{Submission, SubmitKind, Submitted};
 pub use task::{Task, TaskDefinition};
 pub use url::{BrokerUrl, InvalidUrl};

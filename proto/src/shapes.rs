@@ -8,8 +8,8 @@
 //! If you add a message or a field that holds a message or may be repeated, add it here.
 
 use crate::limits::{
-    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, BUCKETS_FIELD_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX,
-    STATES_FIELD_MAX, TAGS_FIELD_MAX,
+    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, BUCKETS_FIELD_MAX, ERRORS_FIELD_MAX, FEATURES_MAX,
+    HEADERS_FIELD_MAX, STATES_FIELD_MAX, TAGS_FIELD_MAX,
 };
 use crate::measure::{Field, Holds, Shape};
 
@@ -142,8 +142,7 @@ const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
 const INFO: Shape = Shape { name: "Info", fields: &[] };
 const DRAIN: Shape = Shape { name: "Drain", fields: &[] };
 const LOG_FILTER: Shape = Shape { name: "LogFilter", fields: &[] };
-const STATS: Shape =
-    Shape { name: "Stats", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
+const STATS: Shape = Shape { name: "Stats", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const DECLARE_MAILBOX: Shape = Shape { name: "DeclareMailbox", fields: &[] };
 const DELETE_MAILBOX: Shape = Shape { name: "DeleteMailbox", fields: &[] };
 const PURGE_MAILBOX: Shape = Shape { name: "PurgeMailbox", fields: &[] };

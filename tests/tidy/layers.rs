@@ -135,7 +135,10 @@ const BROKER_MODULES: [(&str, &[&str]); 25] = [
         ],
     ),
     ("accept", &["lobby", "session", "tally", "tls"]),
-    ("control", &["commit", "config", "descriptors", "driver", "encode", "session", "tally", "tls"]),
+    (
+        "control",
+        &["commit", "config", "descriptors", "driver", "encode", "session", "tally", "tls"],
+    ),
     ("access", &["clock", "config"]),
     ("tls", &["clock", "config"]),
     (
@@ -162,10 +165,7 @@ const BROKER_MODULES: [(&str, &[&str]); 25] = [
     ("room", &[]),
     ("driver", &["commit", "gather", "send_queue", "clock", "error", "room"]),
     ("gather", &[]),
-    (
-        "commit",
-        &["clock", "encode", "outgoing", "process", "send_queue", "error", "size", "tally"],
-    ),
+    ("commit", &["clock", "encode", "outgoing", "process", "send_queue", "error", "size", "tally"]),
     ("encode", &["outgoing", "config", "size"]),
     ("send_queue", &[]),
     ("size", &["outgoing"]),

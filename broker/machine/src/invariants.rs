@@ -92,9 +92,8 @@ impl Machine {
             let outside = consumer.leases.iter().filter(is_outside).count();
             assert_eq!(outside, consumer.outside_credit);
         }
-        let is_present = |session: &&Session| {
-            session.connection.is_some() && session.consumer.worker.is_some()
-        };
+        let is_present =
+            |session: &&Session| session.connection.is_some() && session.consumer.worker.is_some();
         let present = self.sessions.all.values().filter(is_present).count();
         assert_eq!(present, self.sessions.workers);
         let hungry = self.sessions.all.values().filter(|session| session.consumer.hungry).count();

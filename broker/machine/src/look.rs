@@ -114,7 +114,11 @@ impl Machine {
                 && scope.as_ref().is_none_or(|scope| scope.queues.allow(name))
         };
         let mut keys: Vec<QueueKey> = if names.is_empty() {
-            self.queues.listed_after(after.as_ref()).filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+            self.queues
+                .listed_after(after.as_ref())
+                .filter(is_later)
+                .take(QUEUES_PER_PAGE + 1)
+                .collect()
         } else {
             let found = names.iter().filter_map(|name| self.queues.find(name));
             let listed = found.filter(|key| self.queues.is_listed(*key));

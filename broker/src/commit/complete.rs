@@ -6,8 +6,8 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    BrokerOutline, Cursor, DeliveryOutline, Page, QueueOutline, Stats, StoredOutcome, SubmitOutcome,
-    TaskOutline, WorkerKey, WorkerOutline,
+    BrokerOutline, Cursor, DeliveryOutline, Page, QueueOutline, Stats, StoredOutcome,
+    SubmitOutcome, TaskOutline, WorkerKey, WorkerOutline,
 };
 use celeriac_proto::QueueName;
 use celeriac_record::{Slot, Submitted, Timestamp};

@@ -492,7 +492,12 @@ fn outside(shape: &Shape, commit: Histogram) -> Outside {
         usage: Some(usage(number)),
         certificate_expires_at: Some(shape.number),
         reload: Reload { at: shape.number, failed: true },
-        process: Process { memory_bytes: some, cpu_us: some, open_files: some, open_files_max: some },
+        process: Process {
+            memory_bytes: some,
+            cpu_us: some,
+            open_files: some,
+            open_files_max: some,
+        },
     }
 }
 

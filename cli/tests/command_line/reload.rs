@@ -140,7 +140,8 @@ fn o7_a_reload_that_fails_is_told_to_monitors_until_one_succeeds() {
     let (failed, started) = told();
     assert!(!failed);
     // The first cannot be read, the second is not allowed.
-    for (count, settings) in ["connections_max = many\n", "connections_max = 0\n"].iter().enumerate()
+    for (count, settings) in
+        ["connections_max = many\n", "connections_max = 0\n"].iter().enumerate()
     {
         served.write(settings);
         served.hang_up();

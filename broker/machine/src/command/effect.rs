@@ -8,8 +8,8 @@ use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Tim
 
 use super::{
     BindingOutline, BrokerOutline, ChordState, ConnectionKey, Cursor, DeliveredMail,
-    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, Stats, StoredOutcome,
-    TaskOutline, WatchKey, WorkerKey, WorkerOutline,
+    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, Stats,
+    StoredOutcome, TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.

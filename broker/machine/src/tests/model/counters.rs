@@ -31,7 +31,11 @@ impl Model {
             let number = numbers.find(|number| queue_of(*number) == queue.name);
             let number = number.expect("a queue of this test");
             let (name, present) = (&queue.name, self.reference.present(number));
-            assert_eq!(counted(&queue.counters), listed(&self.reference.counters(number)), "{name}");
+            assert_eq!(
+                counted(&queue.counters),
+                listed(&self.reference.counters(number)),
+                "{name}"
+            );
             assert_eq!(
                 queue.slots_busy + queue.slots_free,
                 u64::from(present.workers) * CONCURRENCY

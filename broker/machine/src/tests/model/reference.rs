@@ -15,8 +15,8 @@ use celeriac_record::State;
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
 use super::steps::{End, Says, Submit};
-use counters::{Back, Counters};
 use crate::command::{CancelMode, CancelOutcome, Now, Release};
+use counters::{Back, Counters};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
@@ -66,6 +66,8 @@ pub(super) struct Task {
     /// Since when the task is ready, on the monotonic clock, and whether no worker has had it since.
     ready: i64,
     is_ready_anew: bool,
+    /// After a restart: whether `ready` is the time of the submit, until the task changes.
+    is_as_submitted: bool,
     /// When the handler began, on the steady clock and on the wall clock.
     began: i64,
     began_at: i64,
@@ -100,6 +102,8 @@ pub(super) struct Reference {
     /// What has happened in each queue that listings show, and in those of before.
     counters: BTreeMap<u8, Counters>,
     pub removed: Counters,
+    /// When the broker started last, on the monotonic clock.
+    started: i64,
 }
 
 impl Reference {
@@ -107,7 +111,7 @@ impl Reference {
         let (tasks, sessions, line, paused, chords) = Default::default();
         let (ended_as, drain) = (State::Revoked, false);
         let (submitted, order, steady) = (0, 0, now.wall);
-        let (counters, removed) = Default::default();
+        let (counters, removed, started) = Default::default();
         Self {
             now,
             tasks,
@@ -122,6 +126,7 @@ impl Reference {
             steady,
             counters,
             removed,
+            started,
         }
     }
 
@@ -480,10 +485,12 @@ impl Reference {
             self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
         ids.sort_by_key(|id| self.tasks[id].submitted);
         for id in ids {
-            let (ready, is_ready_anew) = (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
+            let (ready, is_ready_anew) =
+                (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
             self.line_up(id);
             let task = self.task(id);
             (task.ready, task.is_ready_anew) = (ready, is_ready_anew);
+            task.is_as_submitted = task.stored.is_none();
         }
         let tasks = &self.tasks;
         self.line.retain(|id| tasks[id].state == State::Queued);
