@@ -63,7 +63,7 @@ pub(super) struct Task {
     ended: i64,
     /// When the task was submitted, on the wall clock.
     submitted_at: i64,
-    /// Since when the task is ready, on the monotonic clock, and whether no worker has had it since.
+    /// Since when the task is ready, on the monotonic clock, and whether no worker had it since.
     ready: i64,
     is_ready_anew: bool,
     /// After a restart: whether `ready` is the time of the submit, until the task changes.
