@@ -63,9 +63,11 @@ pub(super) struct Task {
     ended: i64,
     /// When the task was submitted, on the wall clock.
     submitted_at: i64,
-    /// Since when the task is ready, on the monotonic clock, and whether no worker has had it since.
+    /// Since when the task is ready, on the monotonic clock, and whether no worker had it since.
     ready: i64,
     is_ready_anew: bool,
+    /// After a restart: whether `ready` is the time of the submit, until the task changes.
+    is_as_submitted: bool,
     /// When the handler began, on the steady clock and on the wall clock.
     began: i64,
     began_at: i64,
@@ -100,6 +102,8 @@ pub(super) struct Reference {
     /// What has happened in each queue that listings show, and in those of before.
     counters: BTreeMap<u8, Counters>,
     pub removed: Counters,
+    /// When the broker started last, on the monotonic clock.
+    started: i64,
 }
 
 impl Reference {
@@ -107,7 +111,7 @@ impl Reference {
         let (tasks, sessions, line, paused, chords) = Default::default();
         let (ended_as, drain) = (State::Revoked, false);
         let (submitted, order, steady) = (0, 0, now.wall);
-        let (counters, removed) = Default::default();
+        let (counters, removed, started) = Default::default();
         Self {
             now,
             tasks,
@@ -122,6 +126,7 @@ impl Reference {
             steady,
             counters,
             removed,
+            started,
         }
     }
 
@@ -485,6 +490,7 @@ impl Reference {
             self.line_up(id);
             let task = self.task(id);
             (task.ready, task.is_ready_anew) = (ready, is_ready_anew);
+            task.is_as_submitted = task.stored.is_none();
         }
         let tasks = &self.tasks;
         self.line.retain(|id| tasks[id].state == State::Queued);
