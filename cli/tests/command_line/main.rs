@@ -32,6 +32,7 @@ mod signals;
 mod split_debug;
 mod terminal;
 mod tls;
+mod tokens;
 mod top;
 mod usage;
 mod work;

@@ -90,6 +90,13 @@ impl Terminal {
     }
 }
 
+/// What a terminal has shown without its colours.
+pub(crate) fn without_colours(shown: &str) -> String {
+    let mut parts = shown.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
 fn started() -> (Broker, TempDir) {
     let data = TempDir::new().expect("a folder");
     (Broker::start(data.path(), &[]), data)
@@ -247,8 +254,15 @@ fn a_question_about_many_tasks_has_their_number() {
     assert_eq!((code, shown.as_str()), (Some(0), "no unfinished task matches\r\n"));
     let (code, shown) = Terminal::open(broker.command(&["cancel", "--tag", "none"])).end();
     assert_eq!(code, Some(4), "{shown}");
-    let dead = ["dead", "discard", "--queue", "default"];
-    asked(&dead, "Discard the dead tasks that match (0 now)? [y/N] ", "n\n");
+    for none in [
+        &["dead", "discard", "--queue", "default"][..],
+        &["dead", "discard", "--all"],
+        &["queues", "purge", "default"],
+    ] {
+        let (code, shown) = Terminal::open(broker.command(none)).end();
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("0 ") && !shown.contains("[y/N]"), "{shown}");
+    }
 }
 
 #[test]

@@ -1,0 +1,240 @@
+//! Clients whose token allows only a part, ends while they run, or is changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::access::{Place, new_token, with_token};
+use crate::process::{Broker, documents, finish, within_deadline};
+use crate::terminal::Terminal;
+use crate::work::CommandWorker;
+use crate::worker::Worker;
+
+/// A broker whose access file has these entries, and their tokens.
+struct Tokens {
+    place: Place,
+    broker: Broker,
+    tokens: Vec<String>,
+}
+
+impl Tokens {
+    fn of(entries: &[&[&str]]) -> Self {
+        let new = |flags: &&[&str]| new_token(&[flags, &["--queue", "*"][..]].concat());
+        let (tokens, entries): (Vec<String>, Vec<String>) = entries.iter().map(new).unzip();
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let place = Place::with(&entries);
+        let audit = place.file("audit").display().to_string();
+        let broker = place.broker(&["--audit-file", &audit]);
+        Self { place, broker, tokens }
+    }
+
+    /// Writes a token into the file that a client reads, as a person should: by a rename.
+    fn write(&self, token: &str) -> PathBuf {
+        let (file, new) = (self.place.file("token"), self.place.file("token.new"));
+        fs::write(&new, format!("{token}\n")).expect("writable");
+        fs::rename(new, &file).expect("writable");
+        file
+    }
+}
+
+/// An entry whose token ends while a test runs.
+const SHORT: [&str; 2] = ["--expires", "3s"];
+
+fn until_refused(broker: &Broker, token: &str) {
+    while with_token(broker, token, &["status", "none"]).code != Some(8) {
+        std::thread::yield_now();
+    }
+}
+
+fn until_there(file: &Path) {
+    let file = file.to_owned();
+    within_deadline(move || {
+        while !file.exists() {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn show_has_all_that_the_token_allows_and_says_what_is_missing() {
+    let tokens = Tokens::of(&[
+        &["--name", "web", "--role", "producer"],
+        &["--name", "eye", "--role", "reader"],
+        &["--name", "mate", "--role", "worker"],
+    ]);
+    let (broker, [web, eye, mate]) = (&tokens.broker, &tokens.tokens[..]) else { panic!("three") };
+    let mut worker = Worker::connect_with_token(broker, mate, "n");
+    let submit = ["submit", "n", "--id", "a", "--args", "[\"arg\"]"];
+    assert_eq!(with_token(broker, web, &submit).code, Some(0));
+    worker.complete(b"\"well\"", "");
+    let shown = with_token(broker, web, &["show", "a"]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    for text in ["arg", "\"well\"", "not shown: a list of tasks needs the role reader or operator"]
+    {
+        assert!(shown.stdout.contains(text), "{text}: {shown:?}");
+    }
+    let shown = with_token(broker, web, &["show", "a", "--json"]);
+    let document = &documents(&shown.stdout)[0];
+    assert_eq!((&document["children"], &document["result"]), (&().into(), &"well".into()));
+    assert!(shown.stderr.contains("needs the role reader"), "{shown:?}");
+    // A reader without bodies.
+    let shown = with_token(broker, eye, &["show", "a"]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    assert!(!shown.stdout.contains("arg\"") && !shown.stdout.contains("well"), "{shown:?}");
+    let missing = "not shown: payloads and results need bodies = true";
+    assert_eq!(shown.stdout.matches(missing).count(), 2, "the arguments and the result: {shown:?}");
+    assert!(shown.stdout.contains("ended as SUCCESS"), "{shown:?}");
+    let shown = with_token(broker, eye, &["show", "a", "--json"]);
+    let document = &documents(&shown.stdout)[0];
+    assert_eq!((&document["payload"], &document["result"]), (&().into(), &().into()));
+    assert_eq!(document["children"], serde_json::json!([]));
+    assert!(shown.stderr.contains("need bodies = true"), "{shown:?}");
+    let raw = with_token(broker, eye, &["show", "a", "--raw"]);
+    assert_eq!((raw.code, raw.stdout.as_str()), (Some(8), ""), "{raw:?}");
+    // What the token does not allow at all is still refused.
+    assert_eq!(with_token(broker, mate, &["show", "a"]).code, Some(8));
+    let submit = ["submit", "n", "--id", "dead", "--args", "[\"arg\"]"];
+    assert_eq!(with_token(broker, web, &submit).code, Some(0));
+    worker.fail("ValueError", "no song");
+    let dead = with_token(broker, eye, &["dead", "show", "dead"]);
+    assert_eq!(dead.code, Some(0), "{dead:?}");
+    assert!(dead.stdout.contains(missing) && dead.stdout.contains("no song"), "{dead:?}");
+}
+
+#[test]
+fn a_producer_cancels_by_tag_without_a_match_and_is_not_refused() {
+    let tokens = Tokens::of(&[&["--name", "web", "--role", "producer"]]);
+    let cancel = |arguments: &[&str]| {
+        let arguments = [&["cancel", "--yes"], arguments].concat();
+        with_token(&tokens.broker, &tokens.tokens[0], &arguments)
+    };
+    let none = cancel(&["--tag", "x"]);
+    let shown = (none.code, none.stdout.as_str(), none.stderr.as_str());
+    assert_eq!(shown, (Some(0), "no unfinished task matches\n", ""), "{none:?}");
+    let none = cancel(&["--tag", "x", "--json"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""), "{none:?}");
+    // Of an id it knows that there is no such task.
+    assert_eq!(cancel(&["--root", "none"]).code, Some(4));
+}
+
+#[test]
+fn a_watch_whose_token_ends_says_so_and_ends() {
+    let web = [&["--name", "web", "--role", "producer"], &SHORT[..]].concat();
+    let tokens = Tokens::of(&[&web]);
+    let watched = with_token(&tokens.broker, &tokens.tokens[0], &["watch", "none"]);
+    assert_eq!(watched.code, Some(8), "{watched:?}");
+    assert!(watched.stderr.contains("token"), "{watched:?}");
+}
+
+#[test]
+fn o5_a_worker_reads_its_token_file_again_and_keeps_its_task() {
+    let old = [&["--name", "mate", "--role", "worker"], &SHORT[..]].concat();
+    let new = ["--name", "mate", "--role", "worker"];
+    let tokens = Tokens::of(&[&old, &new, &["--name", "web", "--role", "producer"]]);
+    let Tokens { place, broker, tokens: all } = &tokens;
+    let file = tokens.write(&all[0]);
+    let (begun, go) = (place.file("begun"), place.file("go"));
+    let script = format!(
+        "touch {}; while ! [ -e {} ]; do sleep 0.05; done; echo 7",
+        begun.display(),
+        go.display()
+    );
+    let mut command = broker.command(&["work", "--name", "n", "--", "sh", "-c", &script]);
+    let worker =
+        CommandWorker::spawn(command.env("CELERIAC_TOKEN_FILE", &file).stderr(Stdio::piped()));
+    assert_eq!(with_token(broker, &all[2], &["submit", "n", "--id", "a"]).code, Some(0));
+    until_there(&begun);
+    tokens.write(&all[1]);
+    until_refused(broker, &all[0]);
+    fs::write(go, "").expect("writable");
+    let result = with_token(broker, &all[2], &["result", "a", "--wait"]);
+    assert_eq!((result.code, result.stdout.as_str()), (Some(0), "7\n"), "{result:?}");
+    let status = with_token(broker, &all[2], &["status", "a", "--json"]);
+    let status = &documents(&status.stdout)[0];
+    assert_eq!((&status["attempts"], &status["deliveries"]), (&1.into(), &1.into()), "{status}");
+    worker.signal(rustix::process::Signal::TERM);
+    let (code, log) = worker.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("the access `mate` has expired"), "the worker was closed: {log}");
+}
+
+#[test]
+fn o5_a_command_that_waits_reads_its_token_file_again() {
+    let old = [&["--name", "web", "--role", "producer"], &SHORT[..]].concat();
+    let new = ["--name", "web", "--role", "producer"];
+    let tokens = Tokens::of(&[&old, &new]);
+    let Tokens { broker, tokens: all, .. } = &tokens;
+    let file = tokens.write(&all[0]);
+    let mut watch = broker.command(&["watch", "a"]);
+    watch.arg("--token-file").arg(file).stdout(Stdio::piped());
+    let watch = watch.spawn().expect("the binary starts");
+    // The file of a moment later, as an editor may leave it, changes nothing.
+    tokens.write("two words");
+    tokens.write(&all[1]);
+    until_refused(broker, &all[0]);
+    for arguments in [&["submit", "n", "--id", "a"][..], &["cancel", "a"]] {
+        assert_eq!(with_token(broker, &all[1], arguments).code, Some(0), "{arguments:?}");
+    }
+    let watched = within_deadline(move || watch.wait_with_output().expect("it ends"));
+    let shown = String::from_utf8_lossy(&watched.stdout);
+    assert_eq!(watched.status.code(), Some(6), "{shown}");
+    assert!(shown.contains("REVOKED"), "{shown}");
+}
+
+#[test]
+fn a_worker_whose_entry_has_ended_says_so_and_ends_its_command() {
+    let mate = [&["--name", "mate", "--role", "worker"], &SHORT[..]].concat();
+    let tokens = Tokens::of(&[&mate, &["--name", "web", "--role", "producer"]]);
+    let Tokens { broker, tokens: all, .. } = &tokens;
+    let file = tokens.write(&all[0]);
+    let mut command = broker.command(&["work", "--name", "n", "--", "sleep", "1000"]);
+    command.arg("--token-file").arg(file);
+    let worker = CommandWorker::spawn(command.stderr(Stdio::piped()));
+    assert_eq!(with_token(broker, &all[1], &["submit", "n", "--id", "a"]).code, Some(0));
+    let (code, log) = worker.end();
+    assert_eq!(code, Some(8), "{log}");
+    assert!(log.contains("the broker accepts this worker no longer"), "{log}");
+    assert!(!log.contains("took the task back"), "{log}");
+}
+
+#[test]
+fn a_drain_is_a_note_for_those_who_may_know_of_it_and_no_refusal_for_others() {
+    let tokens = Tokens::of(&[
+        &["--name", "web", "--role", "producer"],
+        &["--name", "ops", "--role", "producer", "--role", "operator"],
+    ]);
+    let Tokens { place, broker, tokens: all } = &tokens;
+    assert_eq!(with_token(broker, &all[1], &["drain"]).code, Some(0));
+    assert_eq!(with_token(broker, &all[0], &["submit", "n", "--id", "a"]).code, Some(0));
+    let on_terminal = |token: &str, arguments: &[&str]| {
+        let mut command = broker.command(arguments);
+        command.env("CELERIAC_TOKEN", token);
+        let (code, shown) = Terminal::open_with_size(command, 120, 40).end();
+        assert_eq!(code, Some(0), "{shown}");
+        shown
+    };
+    let note = "the broker drains: nothing is delivered; `celeriac drain --off` ends it";
+    for arguments in [
+        &["status", "a"][..],
+        &["show", "a"],
+        &["tasks"],
+        &["queues"],
+        &["info"],
+        &["top", "--once"],
+    ] {
+        let shown = on_terminal(&all[1], arguments);
+        assert!(shown.contains(note), "{arguments:?}: {shown}");
+        let piped = with_token(broker, &all[1], arguments);
+        assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""), "{piped:?}");
+    }
+    let refusals = || {
+        let audit = fs::read_to_string(place.file("audit")).expect("text");
+        audit.matches("\"forbidden\"").count()
+    };
+    assert_eq!(with_token(broker, &all[0], &["status", "a"]).code, Some(0));
+    assert_eq!(refusals(), 0, "a program asks for nothing that it may not have");
+    assert!(!on_terminal(&all[0], &["status", "a"]).contains("drain"));
+    let off = finish(broker.command(&["drain", "--off"]).env("CELERIAC_TOKEN", &all[1]), "");
+    assert_eq!(off.code, Some(0), "{off:?}");
+    assert!(!on_terminal(&all[1], &["queues"]).contains("drain"));
+}
