@@ -3,6 +3,7 @@
 //! clap makes the help from the arguments of the command. This file adds the end of it, and hides
 //! the shared flags from the commands for which they mean nothing.
 
+use clap::builder::Resettable::Reset;
 use clap::{Arg, Command};
 
 use crate::exit::EXIT_CODES;
@@ -63,7 +64,7 @@ const BACKUP_TIMEOUT: &str = "End after this long, such as 30, 5m or 2h; the bro
 fn waits(command: Command, shared: &[Arg], words: &'static str) -> Command {
     let of_time = shared.iter().find(|argument| argument.get_id() == "timeout");
     let own = |argument: &Arg| {
-        argument.clone().hide_short_help(false).hide_env(true).help(words).help_heading("Options")
+        argument.clone().hide_short_help(false).hide_env(true).help(words).help_heading(Reset)
     };
     command.args(of_time.map(own))
 }

@@ -313,8 +313,8 @@ mod tests {
         let id = "019f3a1c-7b3c-7def-8a10-0242ac120001";
         let at = |width| shown(&table(id), Some(width)).remove(1);
         assert_eq!(at(60), format!("{id}  QUEUED      7  no…").replace("no…", "no wor…"));
-        assert_eq!(at(58), "019f3a1c-7b3c-7def…8a10-0242ac120001  QUEUED  no worker");
-        assert_eq!(at(38), "019f3a1c-…242ac120001  QUEUED  no wo…");
+        assert_eq!(at(58), "019f3a1c-7b3c-7de…8a10-0242ac120001  QUEUED      7  no wo…");
+        assert_eq!(at(38), "019f3a1c-7…2ac120001  QUEUED  no wo…");
         assert_eq!(shown(&table(id), None)[1], format!("{id}  QUEUED      7  no worker"));
     }
 

@@ -10,6 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
 use crate::process::{Broker, celeriac, documents, within_deadline};
+use crate::worker::Worker;
 
 /// A program on its own terminal. The test presses the keys.
 pub(crate) struct Terminal {
@@ -221,8 +222,11 @@ fn top_fills_the_highest_terminal() {
 #[test]
 fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
     let (broker, _data) = started();
+    let mut worker = Worker::connect(&broker, "n");
+    assert_eq!(broker.run(&["submit", "n"]).code, Some(0));
+    worker.fail("ValueError", "no song");
     let mut terminal = Terminal::open(broker.command(&["dead", "discard", "--all"]));
-    terminal.wait_for("Discard all dead tasks (0 now)? [y/N] ");
+    terminal.wait_for("Discard all dead tasks (1 now)? [y/N] ");
     terminal.press("n\n");
     assert_eq!(terminal.end().0, Some(1));
 }
