@@ -14,7 +14,7 @@ use crate::output::{Output, print_to_stderr};
 
 /// The sentence below what the user asked for.
 pub(crate) const NOTE: &str =
-    "the broker drains: nothing is delivered; `celeriac drain --off` ends it";
+    "the broker drains: it delivers nothing; `celeriac drain --off` ends it";
 
 /// Asks whether the broker drains, until it refuses to say.
 #[derive(Default)]

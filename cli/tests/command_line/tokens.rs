@@ -1,31 +1,48 @@
 //! Clients whose token allows only a part, ends while they run, or is changed.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::access::{Place, new_token, with_token};
-use crate::process::{Broker, documents, finish, within_deadline};
+use crate::process::{Broker, documents, finish, program, within_deadline};
 use crate::terminal::Terminal;
 use crate::work::CommandWorker;
 use crate::worker::Worker;
 
-/// A broker whose access file has these entries, and their tokens.
+/// A broker whose access file has these entries, and their tokens. The broker has no terminal, as
+/// under a service manager.
 struct Tokens {
     place: Place,
     broker: Broker,
     tokens: Vec<String>,
+    entries: Vec<String>,
 }
 
 impl Tokens {
     fn of(entries: &[&[&str]]) -> Self {
         let new = |flags: &&[&str]| new_token(&[flags, &["--queue", "*"][..]].concat());
         let (tokens, entries): (Vec<String>, Vec<String>) = entries.iter().map(new).unzip();
-        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
-        let place = Place::with(&entries);
+        let all: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let place = Place::with(&all);
         let audit = place.file("audit").display().to_string();
-        let broker = place.broker(&["--audit-file", &audit]);
-        Self { place, broker, tokens }
+        let serve = place.serve(&["--listen", "127.0.0.1:0", "--audit-file", &audit]);
+        // A child that leads no group of its own becomes the broker, with the same process id.
+        let mut command = program("setsid");
+        command.arg(serve.get_program()).args(serve.get_args());
+        Self { place, broker: Broker::ready(command), tokens, entries }
+    }
+
+    /// Takes an entry out of the access file, and makes the broker read it again.
+    fn end(&self, ended: usize) {
+        let left = self.entries.iter().enumerate().filter(|(index, _)| *index != ended);
+        let left: Vec<&str> = left.map(|(_, entry)| entry.as_str()).collect();
+        fs::write(self.place.file("access.toml"), left.join("\n")).expect("writable");
+        let broker = Pid::from_raw(self.broker.pid().cast_signed()).expect("a process");
+        kill_process(broker, Signal::HUP).expect("it runs");
     }
 
     /// Writes a token into the file that a client reads, as a person should: by a rename.
@@ -129,10 +146,9 @@ fn a_watch_whose_token_ends_says_so_and_ends() {
 
 #[test]
 fn o5_a_worker_reads_its_token_file_again_and_keeps_its_task() {
-    let old = [&["--name", "mate", "--role", "worker"], &SHORT[..]].concat();
-    let new = ["--name", "mate", "--role", "worker"];
-    let tokens = Tokens::of(&[&old, &new, &["--name", "web", "--role", "producer"]]);
-    let Tokens { place, broker, tokens: all } = &tokens;
+    let mate: &[&str] = &["--name", "mate", "--role", "worker"];
+    let tokens = Tokens::of(&[mate, mate, &["--name", "web", "--role", "producer"]]);
+    let Tokens { place, broker, tokens: all, .. } = &tokens;
     let file = tokens.write(&all[0]);
     let (begun, go) = (place.file("begun"), place.file("go"));
     let script = format!(
@@ -140,58 +156,80 @@ fn o5_a_worker_reads_its_token_file_again_and_keeps_its_task() {
         begun.display(),
         go.display()
     );
+    let log = place.file("log");
     let mut command = broker.command(&["work", "--name", "n", "--", "sh", "-c", &script]);
-    let worker =
-        CommandWorker::spawn(command.env("CELERIAC_TOKEN_FILE", &file).stderr(Stdio::piped()));
+    command.env("CELERIAC_TOKEN_FILE", &file);
+    let mut worker =
+        CommandWorker::spawn(command.stderr(fs::File::create(&log).expect("writable")));
     assert_eq!(with_token(broker, &all[2], &["submit", "n", "--id", "a"]).code, Some(0));
     until_there(&begun);
     tokens.write(&all[1]);
-    until_refused(broker, &all[0]);
+    tokens.end(0);
+    // The worker is closed, comes back with the new token, and finds its session.
+    within_deadline({
+        let log = log.clone();
+        move || {
+            while !fs::read_to_string(&log).expect("text").contains("resumed=true") {
+                std::thread::yield_now();
+            }
+        }
+    });
     fs::write(go, "").expect("writable");
     let result = with_token(broker, &all[2], &["result", "a", "--wait"]);
     assert_eq!((result.code, result.stdout.as_str()), (Some(0), "7\n"), "{result:?}");
     let status = with_token(broker, &all[2], &["status", "a", "--json"]);
     let status = &documents(&status.stdout)[0];
     assert_eq!((&status["attempts"], &status["deliveries"]), (&1.into(), &1.into()), "{status}");
-    worker.signal(rustix::process::Signal::TERM);
-    let (code, log) = worker.end();
+    worker.signal(Signal::TERM);
+    let code = worker.code();
+    let log = fs::read_to_string(log).expect("text");
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("the access `mate` has expired"), "the worker was closed: {log}");
+    assert!(
+        log.contains("the access `mate` is no longer in the access file"),
+        "the worker was closed: {log}"
+    );
 }
 
 #[test]
 fn o5_a_command_that_waits_reads_its_token_file_again() {
-    let old = [&["--name", "web", "--role", "producer"], &SHORT[..]].concat();
-    let new = ["--name", "web", "--role", "producer"];
-    let tokens = Tokens::of(&[&old, &new]);
+    let web: &[&str] = &["--name", "web", "--role", "producer"];
+    let tokens = Tokens::of(&[web, web]);
     let Tokens { broker, tokens: all, .. } = &tokens;
     let file = tokens.write(&all[0]);
     let mut watch = broker.command(&["watch", "a"]);
     watch.arg("--token-file").arg(file).stdout(Stdio::piped());
-    let watch = watch.spawn().expect("the binary starts");
-    // The file of a moment later, as an editor may leave it, changes nothing.
-    tokens.write("two words");
+    let mut watch = watch.spawn().expect("the binary starts");
+    let mut shown = BufReader::new(watch.stdout.take().expect("piped"));
+    // The present state comes first, when the watch has begun.
+    let mut first = String::new();
+    shown.read_line(&mut first).expect("text");
+    assert!(first.contains("UNKNOWN"), "{first}");
     tokens.write(&all[1]);
+    tokens.end(0);
     until_refused(broker, &all[0]);
     for arguments in [&["submit", "n", "--id", "a"][..], &["cancel", "a"]] {
         assert_eq!(with_token(broker, &all[1], arguments).code, Some(0), "{arguments:?}");
     }
-    let watched = within_deadline(move || watch.wait_with_output().expect("it ends"));
-    let shown = String::from_utf8_lossy(&watched.stdout);
-    assert_eq!(watched.status.code(), Some(6), "{shown}");
+    let shown = within_deadline(move || std::io::read_to_string(shown).expect("text"));
+    let watched = watch.wait().expect("it has ended");
+    assert_eq!(watched.code(), Some(6), "{shown}");
     assert!(shown.contains("REVOKED"), "{shown}");
 }
 
 #[test]
 fn a_worker_whose_entry_has_ended_says_so_and_ends_its_command() {
-    let mate = [&["--name", "mate", "--role", "worker"], &SHORT[..]].concat();
-    let tokens = Tokens::of(&[&mate, &["--name", "web", "--role", "producer"]]);
-    let Tokens { broker, tokens: all, .. } = &tokens;
+    let mate: &[&str] = &["--name", "mate", "--role", "worker"];
+    let tokens = Tokens::of(&[mate, &["--name", "web", "--role", "producer"]]);
+    let Tokens { place, broker, tokens: all, .. } = &tokens;
     let file = tokens.write(&all[0]);
+    let begun = place.file("begun");
+    let script = format!("touch {}; exec sleep 1000", begun.display());
     let mut command = broker.command(&["work", "--token-file"]);
-    command.arg(file).args(["--name", "n", "--", "sleep", "1000"]);
+    command.arg(file).args(["--name", "n", "--", "sh", "-c", &script]);
     let worker = CommandWorker::spawn(command.stderr(Stdio::piped()));
     assert_eq!(with_token(broker, &all[1], &["submit", "n", "--id", "a"]).code, Some(0));
+    until_there(&begun);
+    tokens.end(0);
     let (code, log) = worker.end();
     assert_eq!(code, Some(8), "{log}");
     assert!(log.contains("the broker accepts this worker no longer"), "{log}");
@@ -204,7 +242,7 @@ fn a_drain_is_a_note_for_those_who_may_know_of_it_and_no_refusal_for_others() {
         &["--name", "web", "--role", "producer"],
         &["--name", "ops", "--role", "producer", "--role", "operator"],
     ]);
-    let Tokens { place, broker, tokens: all } = &tokens;
+    let Tokens { place, broker, tokens: all, .. } = &tokens;
     assert_eq!(with_token(broker, &all[1], &["drain"]).code, Some(0));
     assert_eq!(with_token(broker, &all[0], &["submit", "n", "--id", "a"]).code, Some(0));
     let on_terminal = |token: &str, arguments: &[&str]| {
@@ -214,7 +252,7 @@ fn a_drain_is_a_note_for_those_who_may_know_of_it_and_no_refusal_for_others() {
         assert_eq!(code, Some(0), "{shown}");
         shown
     };
-    let note = "the broker drains: nothing is delivered; `celeriac drain --off` ends it";
+    let note = "the broker drains: it delivers nothing; `celeriac drain --off` ends it";
     for arguments in [
         &["status", "a"][..],
         &["show", "a"],
