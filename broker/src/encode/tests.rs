@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, BrokerOutline, ChordState, Cursor, DeliveredMail, DeliveryOutline,
-    DestinationName, List, ListPlace, MailMessage, MailboxOutline, Outline, Page, QueueOutline,
-    WorkerStatus,
+    BindingOutline, BrokerOutline, CancelOutcome, ChordState, Cursor, DeliveredMail,
+    DeliveryOutline, DestinationName, List, ListPlace, MailMessage, MailboxOutline, Outline, Page,
+    QueueOutline, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
