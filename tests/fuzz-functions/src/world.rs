@@ -226,6 +226,7 @@ impl World {
                     }
                 }
                 Effect::WorkerLost(lost) => assert!(lost.tasks.len() <= LostWorker::TASKS_MAX),
+                Effect::Forbade(..) => {}
                 Effect::Backup { tasks, .. } => assert_eq!(tasks, self.machine.tasks() as u64),
             }
         }

@@ -76,6 +76,8 @@ pub(super) struct Task {
 #[derive(Debug)]
 struct Session {
     peer: usize,
+    /// The entry of the access file that it is of; 0: none.
+    entry: u8,
     is_connected: bool,
     queues: Vec<u8>,
     names: Vec<u8>,
@@ -362,18 +364,20 @@ impl Reference {
         &mut self,
         session: u64,
         peer: usize,
-        queues: Vec<u8>,
-        names: Vec<u8>,
+        (queues, names): (Vec<u8>, Vec<u8>),
+        entry: u8,
     ) -> BTreeSet<u64> {
-        let seen = self.now.mono;
+        let (is_connected, credit, seen) = (true, 0, self.now.mono);
         self.sessions
-            .insert(session, Session { peer, is_connected: true, queues, names, credit: 0, seen });
+            .insert(session, Session { peer, entry, is_connected, queues, names, credit, seen });
         let unstarted = |task: &&Task| task.holder == Some(session) && task.state == State::Leased;
         self.tasks.values().filter(unstarted).map(|task| task.lease).collect()
     }
 
-    pub fn has_session(&self, session: u64) -> bool {
-        self.sessions.contains_key(&session)
+    /// Whether there is such a session, and a worker of this entry may resume it.
+    pub fn may_resume(&self, session: u64, entry: u8) -> bool {
+        let session = self.sessions.get(&session);
+        session.is_some_and(|known| known.entry == 0 || entry == 0 || known.entry == entry)
     }
 
     pub fn disconnect(&mut self, session: u64) {
