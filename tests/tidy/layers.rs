@@ -253,7 +253,7 @@ const MACHINE_LAYERS: [&[&str]; 9] = [
 ];
 
 /// These modules use the commands of the machine and nothing else of it.
-const SPEAK_TO_THE_MACHINE: [&str; 14] = [
+const SPEAK_TO_THE_MACHINE: [&str; 15] = [
     "accept",
     "access",
     "control",

@@ -5,8 +5,8 @@ use celeriac_record::Slot;
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
 
-/// The number of tables. Each table grows in about a millisecond; the growth of one table of all ids
-/// would stop the broker for a second.
+/// The number of tables. Each table grows in about a millisecond; the growth of one table of all
+/// ids would stop the broker for a second.
 const SHARDS: usize = 1024;
 
 /// A table whose turn it is grows when it is at least so full. Ids are spread evenly, so without

@@ -489,11 +489,10 @@ impl Reference {
             self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
         ids.sort_by_key(|id| self.tasks[id].submitted);
         for id in ids {
-            let (ready, is_ready_anew) =
-                (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
+            let (ready, anew) = (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
             self.line_up(id);
             let task = self.task(id);
-            (task.ready, task.is_ready_anew) = (ready, is_ready_anew);
+            (task.ready, task.is_ready_anew) = (ready, anew);
             task.is_as_submitted = task.stored.is_none();
         }
         let tasks = &self.tasks;
