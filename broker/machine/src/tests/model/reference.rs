@@ -468,8 +468,7 @@ impl Reference {
     /// A restart keeps only stored data, and no connection.
     pub fn restart(&mut self) {
         let now = self.now;
-        self.steady = now.wall - now.mono as i64;
-        self.drain = false;
+        (self.steady, self.drain) = (now.wall - now.mono as i64, false);
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
             // The worker names its queues again when it connects.
