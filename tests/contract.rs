@@ -35,6 +35,7 @@ fn each() -> Vec<(&'static str, Request)> {
         Info,
         Drain,
         LogFilter,
+        Stats,
         DeclareMailbox,
         DeleteMailbox,
         PurgeMailbox,

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use crate::door::{Entering, Entrance};
 use crate::lobby::{Guest, Peer};
 use crate::session::{self, Shared};
+use crate::tally::NotLetIn;
 use crate::tls::{Certificates, Secured};
 
 /// After a failed accept (mostly for lack of file descriptors) the broker waits this long before
@@ -113,6 +114,9 @@ async fn serve_with_tls(
         Err(why) => {
             debug!(peer = %address, reason = why, "a handshake of TLS ends");
             let now = shared.clock.now().mono;
+            if why.is_some() {
+                shared.tally.note_not_let_in(NotLetIn::Handshake);
+            }
             if let Some(reason) = why
                 && let Some(refused) = shared.failed_handshakes.note(address, now)
             {

@@ -13,6 +13,8 @@ mod connections;
 mod here;
 mod kept;
 
+use std::sync::Arc;
+
 use celeriac_machine::command::{ConnectionKey, Effect};
 use celeriac_store::{Error, Store};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -27,6 +29,7 @@ use self::here::{Turns, turn};
 use crate::encode::Limits;
 use crate::error::RunError;
 use crate::send_queue::SendQueue;
+use crate::tally::Tally;
 
 /// The effects of one turn of the driver, to be committed together.
 #[derive(Debug, Default)]
@@ -105,20 +108,28 @@ pub(crate) struct Batches {
 }
 
 /// A committer for this store, and the two ends of its channels.
-pub(crate) fn over(mut store: Store, config: CommitConfig) -> (Committer, Commits, Batches) {
+pub(crate) fn over(
+    mut store: Store,
+    config: CommitConfig,
+    tally: Arc<Tally>,
+) -> (Committer, Commits, Batches) {
     let disk_is_low = store.disk_is_low();
     let (sender, batches) = mpsc::channel(1);
     let (events, receiver) = mpsc::unbounded_channel();
     let overdue = CancellationToken::new();
     let commits = Commits { batches: sender, events: receiver, disk_is_low, here: None, overdue };
-    (Committer::new(store, config), commits, Batches { batches, events, disk_is_low })
+    (Committer::new(store, config, tally), commits, Batches { batches, events, disk_is_low })
 }
 
 /// Starts the store's thread. The thread ends when the sender of batches is dropped, or with the
 /// store's first error.
-pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunError> {
+pub(crate) fn start(
+    store: Store,
+    config: CommitConfig,
+    tally: Arc<Tally>,
+) -> Result<Commits, RunError> {
     let timeout = config.timeout;
-    let (committer, mut commits, mut batches) = over(store, config);
+    let (committer, mut commits, mut batches) = over(store, config, tally);
     let committer = Turns::new(Some(committer).into());
     // In a runtime of one thread, a disk that hangs would also stop whoever ends the broker.
     if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {

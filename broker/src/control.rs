@@ -21,6 +21,7 @@ use crate::descriptors;
 use crate::driver::Input;
 use crate::encode;
 use crate::session::Shared;
+use crate::tally::Tally;
 use crate::tls::{Certificates, TlsError};
 
 /// The most calls of each kind that wait.
@@ -32,6 +33,7 @@ const WAITING_MAX: usize = 8;
 pub struct Control {
     reloads: mpsc::Sender<Asked>,
     passing: mpsc::Sender<oneshot::Sender<Passed>>,
+    tally: Arc<Tally>,
 }
 
 /// The other end of the handles.
@@ -76,10 +78,10 @@ pub enum ReloadError {
 }
 
 impl Control {
-    pub(crate) fn new() -> (Self, Calls) {
+    pub(crate) fn new(tally: Arc<Tally>) -> (Self, Calls) {
         let (reloads, asked) = mpsc::channel(WAITING_MAX);
         let (passing, passes) = mpsc::channel(WAITING_MAX);
-        (Self { reloads, passing }, Calls { reloads: asked, passing: passes })
+        (Self { reloads, passing, tally }, Calls { reloads: asked, passing: passes })
     }
 
     /// Takes the settings of this configuration that a broker can change while it serves, all or
@@ -93,7 +95,15 @@ impl Control {
         let (answer, answered) = oneshot::channel();
         let asked = Asked { config: Box::new(config), answer };
         self.reloads.send(asked).await.map_err(|_| ReloadError::Ended)?;
-        answered.await.unwrap_or(Err(ReloadError::Ended))
+        let outcome = answered.await.unwrap_or(Err(ReloadError::Ended));
+        self.tally.note_reload(outcome.is_err());
+        outcome
+    }
+
+    /// The process could not read its own settings again, so there is nothing to take. Monitors
+    /// learn of it as of a reload that fails.
+    pub fn note_failed_reload(&self) {
+        self.tally.note_reload(true);
     }
 
     /// Returns when it has come through the driver and the commit in the way of a request, so that

@@ -6,6 +6,7 @@
 mod listings;
 mod mail;
 mod outcomes;
+mod stats;
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
@@ -22,6 +23,7 @@ use tokio_util::codec::Encoder;
 use uuid::Uuid;
 
 use self::listings::{broker_info, page_cursor, queue_info, worker_status};
+use self::stats::stats_reply;
 use crate::config::Config;
 use crate::outgoing::{Delivery, FoundTask, Outgoing, Selection, Shown, TaskView};
 use crate::size;
@@ -180,6 +182,7 @@ fn shown(shown: Shown, limits: &Limits) -> Body {
         Shown::Mailboxes { mailboxes, next } => mail::mailboxes(mailboxes, next),
         Shown::Bindings { bindings, is_last } => mail::bindings(bindings, is_last),
         Shown::Broker(view) => Body::BrokerInfo(broker_info(*view, limits)),
+        Shown::Stats(view) => Body::StatsReply(stats_reply(*view, limits)),
     }
 }
 

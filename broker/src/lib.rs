@@ -20,6 +20,8 @@
 //! | `commit` | the store's thread: append, commit, then answer |
 //! | `outgoing` | the messages to clients, completed from the records |
 //! | `send_queue` | the messages that wait for the writer of a connection |
+//! | `process` | the memory, processor time and descriptors of the process |
+//! | `tally` | what the broker counts outside the machine, for monitors |
 //! | `size` | how many bytes of a frame a message takes |
 //! | `clock` | the one file that reads the time |
 //! | `error` | the errors that end a broker |
@@ -47,14 +49,15 @@ mod gather;
 pub mod internals;
 mod lobby;
 mod log_filter;
-mod memory;
 mod outgoing;
+mod process;
 mod refused;
 mod room;
 mod send_queue;
 mod server;
 mod session;
 mod size;
+mod tally;
 pub mod testing;
 mod tls;
 

@@ -78,6 +78,11 @@ impl Lobby {
         self.guests_max
     }
 
+    /// The number of connections before Hello.
+    pub(crate) fn guests(&self) -> usize {
+        self.counts().guests.len()
+    }
+
     /// Changes the most connections after Hello. Connections that are open stay, also when there
     /// are more of them.
     pub(crate) fn set_seats_max(&self, seats_max: usize) {

@@ -5,11 +5,12 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, BrokerOutline, DeliveryOutline, MailboxOutline, Outline, Page, Push,
-    QueueOutline, RequestId, WatchKey, WorkerKey, WorkerStatus,
+    Answer, BindingOutline, Bounds, BrokerOutline, Code, DeliveryOutline, Histogram,
+    MailboxOutline, Outline, Page, Push, QueueOutline, RequestId, Stats, WatchKey, WorkerKey,
+    WorkerStatus,
 };
 use celeriac_proto::{MailboxName, QueueName, TaskId};
-use celeriac_record::{Changed, Submitted};
+use celeriac_record::{Changed, Submitted, Timestamp};
 use celeriac_store::Usage;
 
 /// One message, which becomes one frame.
@@ -39,6 +40,7 @@ pub enum Shown {
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
     Broker(Box<BrokerView>),
+    Stats(Box<StatsView>),
 }
 
 /// Tasks that a client asked for by id.
@@ -101,6 +103,64 @@ pub struct BrokerView {
     pub memory_bytes: Option<u64>,
     /// How full the store is, where the system tells.
     pub usage: Option<Usage>,
+}
+
+/// The figures for monitors.
+#[derive(Debug)]
+pub struct StatsView {
+    pub stats: Stats,
+    /// With the broker's own figures alone.
+    pub outside: Option<Outside>,
+}
+
+/// The upper bounds of the buckets of commits, in microseconds.
+pub const COMMIT_BOUNDS_US: Bounds = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+/// What the broker knows of itself outside the machine.
+#[derive(Debug)]
+pub struct Outside {
+    /// How long the broker took to read its data folder.
+    pub restore_ms: u64,
+    /// Connections before Hello.
+    pub guests: u32,
+    pub auth_failures: AuthFailures,
+    /// Codes that were used, and how often.
+    pub refused: Vec<(Code, u64)>,
+    /// In microseconds, in the buckets of [`COMMIT_BOUNDS_US`].
+    pub commit: Histogram,
+    pub usage: Option<Usage>,
+    pub certificate_expires_at: Option<Timestamp>,
+    pub reload: Reload,
+    pub process: Process,
+}
+
+/// How many connections were not let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuthFailures {
+    pub token_missing: u64,
+    pub token_wrong: u64,
+    pub certificate: u64,
+    pub handshake: u64,
+}
+
+/// The last reload, or the start of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    pub at: Timestamp,
+    /// Nothing of the new settings was taken.
+    pub failed: bool,
+}
+
+/// The process, where the system tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Process {
+    pub memory_bytes: Option<u64>,
+    pub cpu_us: Option<u64>,
+    pub open_files: Option<u64>,
+    pub open_files_max: Option<u64>,
 }
 
 impl TaskView {

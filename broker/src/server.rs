@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::accept::{Listeners, accept};
 use crate::access::Access;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::control::{Calls, Control, InUse};
@@ -35,6 +35,7 @@ use crate::refused::Refused;
 use crate::room::Room;
 use crate::session::{Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::size;
+use crate::tally::Tally;
 use crate::tls::Certificates;
 
 /// The most payload bytes that are leased to one worker at once.
@@ -65,6 +66,7 @@ pub struct Broker {
     entrance: Option<Entrance>,
     control: (Control, Calls),
     log: Option<LogFilter>,
+    tally: Arc<Tally>,
 }
 
 /// How many records a broker has read at its start so far. It may be cloned and read from anywhere.
@@ -225,8 +227,11 @@ impl Broker {
         );
         let (certificates, plain) = (self.certificates.take(), self.plain.take());
         let entrance = self.entrance.take();
+        if let Some(certificates) = &certificates {
+            self.tally.shows_certificate(certificates.expires());
+        }
         let asked = self.asked.clone();
-        let (_, calls) = std::mem::replace(&mut self.control, Control::new());
+        let (_, calls) = std::mem::replace(&mut self.control, Control::new(self.tally.clone()));
         let listeners = Listeners { listener, certificates, plain, entrance };
         let Running { mut driver, shared, overdue } =
             self.start(places, Decoding::Apart, commit::start)?;
@@ -276,9 +281,9 @@ impl Broker {
         self,
         places: Places,
         decoding: Decoding,
-        commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
+        commit: impl FnOnce(Store, CommitConfig, Arc<Tally>) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
-        let Broker { config, clock, machine, store, restored, log, access, .. } = self;
+        let Broker { config, clock, machine, store, restored, log, access, tally, .. } = self;
         // The broker names the number of connections that it can hold, not the number that it was
         // asked to hold.
         let config = Config { connections_max: places.connections, ..config };
@@ -288,7 +293,9 @@ impl Broker {
         let Config { frame_bytes_max, result_bytes_max, .. } = config;
         let (timeout, limits) = (commit_timeout, encode::limits(&config));
         let commit_config = CommitConfig { frame_bytes_max, result_bytes_max, timeout, limits };
-        let commits = commit(store, commit_config)?;
+        let commits = commit(store, commit_config, tally.clone())?;
+        let lobby = Lobby::new(places.guests, places.connections);
+        tally.serves(lobby.clone());
         let overdue = commits.overdue.clone();
         let driver = Driver::new(machine, clock.clone(), receiver, heard, commits, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
@@ -299,7 +306,8 @@ impl Broker {
             failed_handshakes: Refused::default(),
             inputs,
             signs,
-            lobby: Lobby::new(places.guests, places.connections),
+            lobby,
+            tally,
             frames: FrameRooms::new(config.frame_bytes_max),
             requests: Room::new(REQUESTS_WEIGHT_MAX),
             turn: Room::new(1),
@@ -358,7 +366,7 @@ pub(crate) fn open_with(
     mut config: Config,
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
 ) -> Result<Broker, RunError> {
-    let (clock, asked) = (Clock::new(), config.clone());
+    let (clock, asked, reading) = (Clock::new(), config.clone(), Stopwatch::start());
     let mut machine = Machine::new(MachineConfig {
         lease_ms: config.lease_ms,
         result_ttl_ms: config.result_ttl_ms,
@@ -375,6 +383,7 @@ pub(crate) fn open_with(
     largest.make_room(&mut config);
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
+    let tally = Arc::new(Tally::new(clock.clone(), reading.elapsed()));
     Ok(Broker {
         config,
         asked,
@@ -386,8 +395,9 @@ pub(crate) fn open_with(
         access: None,
         plain: None,
         entrance: None,
-        control: Control::new(),
+        control: Control::new(tally.clone()),
         log: None,
+        tally,
     })
 }
 

@@ -35,6 +35,7 @@ use crate::log_filter::LogFilter;
 use crate::refused::Refused;
 use crate::room::Room;
 use crate::send_queue::{Frames, Gauge, SendQueue};
+use crate::tally::Tally;
 use decode::Bounds;
 use handshake::{Admitted, HANDSHAKE, handshake};
 use in_flight::InFlight;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     /// Signs of life from connections of which the driver has no request.
     pub signs: mpsc::UnboundedSender<ConnectionKey>,
     pub lobby: Lobby,
+    /// What monitors are told of refusals and reloads.
+    pub tally: Arc<Tally>,
     /// Room for frames that are not whole.
     pub frames: FrameRooms,
     /// Room for small requests that wait for the driver.
@@ -123,6 +126,9 @@ pub(crate) async fn run(
         match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
             Ok(admitted) => admitted,
             Err(farewell) => {
+                if let Farewell::Refusal(_, refusal) = &farewell {
+                    shared.tally.note_refused(refusal.code);
+                }
                 if farewell.is_about_the_token()
                     && let Some(access) = &shared.access
                 {

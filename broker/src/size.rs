@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, DeliveredMail, DestinationName, Push, QueueOutline, StoredOutcome,
-    SubmitOutcome, WorkerStatus,
+    Answer, BindingOutline, DeliveredMail, DestinationName, Push, QueueOutline, QueueStats, Stats,
+    StoredOutcome, SubmitOutcome, WorkerStatus,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
@@ -28,6 +28,10 @@ const ERROR_NUMBERS: usize = 56;
 
 /// The figures of the broker.
 pub(crate) const BROKER: usize = 512;
+
+/// The broker's own figures for monitors: numbers, two histograms of a queue and that of the
+/// commits, and a count for each code.
+const BROKER_STATS: usize = 3_072;
 
 /// A refusal in an outcome, without its sentence.
 pub(crate) const OUTCOME: usize = 40;
@@ -162,6 +166,17 @@ pub(crate) fn queue(queue: &QueueOutline) -> usize {
     FIELD + NUMBERS + part(queue.record.name.len())
 }
 
+/// The figures of a queue for monitors: each histogram has seventeen numbers and a sum.
+pub(crate) fn queue_stats(queue: &QueueStats) -> usize {
+    let spans = if queue.counters.spans.is_some() { 2 * (2 * FIELD + 18 * LEASE) } else { 0 };
+    2 * FIELD + NUMBERS + part(queue.name.len()) + spans
+}
+
+/// The figures for monitors without those of queues: the cursor repeats the last name.
+pub(crate) fn stats_head(stats: &Stats) -> usize {
+    NAME + NUMBERS + if stats.broker.is_some() { BROKER_STATS } else { 0 }
+}
+
 /// A worker without the tasks that it holds.
 pub(crate) fn worker(worker: &WorkerStatus) -> usize {
     let names = worker
@@ -286,6 +301,9 @@ fn shown(shown: &Shown) -> usize {
             names.sum::<usize>() + NAME
         }
         Shown::Broker(_) => BROKER,
+        Shown::Stats(view) => {
+            stats_head(&view.stats) + view.stats.queues.iter().map(queue_stats).sum::<usize>()
+        }
         Shown::Bindings { bindings, .. } => {
             // The cursor repeats the last binding.
             let last = bindings.last().map_or(0, binding);

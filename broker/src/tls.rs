@@ -59,7 +59,7 @@ struct Inner {
     /// What new handshakes use. Connections that are open keep what they began with.
     current: watch::Sender<Arc<ServerConfig>>,
     /// When the certificate of `current` expires.
-    expires: AtomicI64,
+    expires: Arc<AtomicI64>,
     /// The files, and their state when they were last read. Who holds the lock reads them.
     read: Mutex<Reading>,
 }
@@ -121,7 +121,7 @@ impl Certificates {
         let loaded = loaded?;
         loaded.log("TLS is on", clock.now().wall);
         let (current, _) = watch::channel(loaded.config);
-        let (expires, read) = (AtomicI64::new(loaded.expires), Mutex::new(reading));
+        let (expires, read) = (Arc::new(loaded.expires.into()), Mutex::new(reading));
         Ok(Some(Self(Arc::new(Inner { clock, current, expires, read }))))
     }
 
@@ -145,6 +145,11 @@ impl Certificates {
                 Err(error)
             }
         }
+    }
+
+    /// When the certificate expires, now and after it was read again.
+    pub(crate) fn expires(&self) -> Arc<AtomicI64> {
+        self.0.expires.clone()
     }
 
     /// Reads the files that this configuration names, and changes nothing. The configuration has

@@ -21,6 +21,7 @@ pub(crate) mod restore;
 pub(crate) mod result;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod tasks;
@@ -68,6 +69,9 @@ pub(crate) enum Command {
     /// List the queues, pause them, empty them, or set their bounds
     #[command(after_help = example(QUEUES))]
     Queues(queues::QueuesArguments),
+    /// Show what the queues and the broker have counted since its start
+    #[command(after_help = example(STATS))]
+    Stats(stats::StatsArguments),
     /// List dead tasks, run them again, or drop them
     #[command(after_help = example(DEAD))]
     Dead(Box<dead::DeadArguments>),
@@ -119,6 +123,7 @@ const WATCH: &str = "celeriac watch song-7";
 const FORGET: &str = "celeriac forget song-7";
 const CANCEL: &str = "celeriac cancel song-7";
 const QUEUES: &str = "celeriac queues\n  celeriac queues pause songs";
+const STATS: &str = "celeriac stats\n  celeriac stats songs\n  celeriac stats --broker";
 const DEAD: &str = "celeriac dead list --newer-than 1d\n  celeriac dead replay --queue songs";
 const WORKERS: &str = "celeriac workers\n  celeriac workers quiet worker-1";
 const WORK: &str = "celeriac work --name songs.preprocess --queue songs -- ./analyse {0}";

@@ -17,7 +17,8 @@ use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
     backup, cancel, check, completions, dead, drain, forget, info, log, queues, restore, result,
-    serve, show, status, submit, tasks, token as token_command, top, watch, web, work, workers,
+    serve, show, stats, status, submit, tasks, token as token_command, top, watch, web, work,
+    workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -49,6 +50,7 @@ mod reader;
 #[cfg(test)]
 mod screens;
 mod signals;
+mod stats_view;
 mod table;
 mod task_columns;
 mod task_count;
@@ -141,6 +143,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Show(show) => block_on(show::run(show, &shared, output)),
         Command::Tasks(tasks) => block_on(tasks::run(*tasks, &shared, output)),
         Command::Queues(queues) => block_on(queues::run(queues, &shared, output)),
+        Command::Stats(stats) => block_on(stats::run(stats, &shared, output)),
         Command::Dead(dead) => block_on(dead::run(*dead, &shared, output)),
         Command::Workers(workers) => block_on(workers::run(workers, &shared, output)),
         Command::Work(work) => block_on(work::run(work, &shared, output)),

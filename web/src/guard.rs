@@ -82,8 +82,8 @@ fn check_host(config: &WebConfig, request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// Whether this host is a loopback name, an IP address, or one of the settings. A page of a stranger
-/// cannot point an IP address at another machine.
+/// Whether this host is a loopback name, an IP address, or one of the settings. A page of a
+/// stranger cannot point an IP address at another machine.
 fn is_ours(config: &WebConfig, host: &str) -> bool {
     let name = without_port(host);
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
@@ -133,8 +133,8 @@ pub(crate) fn arrived(
     request
 }
 
-/// `/api/v1/task?id=ID` and all below it as `/api/v1/tasks/ID`: some proxies decode `%2F` in a path,
-/// and programs take `.` and `..` for folders.
+/// `/api/v1/task?id=ID` and all below it as `/api/v1/tasks/ID`: some proxies decode `%2F` in a
+/// path, and programs take `.` and `..` for folders.
 fn with_id_in_path(uri: &Uri) -> Option<Uri> {
     let below = uri.path().strip_prefix("/api/v1/task")?;
     if !below.is_empty() && !below.starts_with('/') {

@@ -91,3 +91,78 @@ fn text(status: StatusCode, words: &str) -> Response {
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, format!("{words}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use celeriac_client::{Client, ClientBuilder};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::caller::{Caller, Peer};
+    use crate::config::WebConfig;
+    use crate::router::Web;
+
+    /// A broker that is as it is told.
+    struct Told(Mutex<Health>);
+
+    impl Upstream for Told {
+        fn client(&self, _: &Caller) -> ClientBuilder {
+            Client::builder("celeriac://127.0.0.1:1")
+        }
+
+        fn client_for_metrics(&self) -> Option<ClientBuilder> {
+            None
+        }
+
+        fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {
+            let health = *self.0.lock().expect("no panic");
+            Box::pin(async move {
+                match health {
+                    // It does not answer, and the look ends by itself.
+                    Health::Silent => std::future::pending().await,
+                    health => health,
+                }
+            })
+        }
+    }
+
+    async fn probe(health: Health, path: &str) -> (u16, String) {
+        let told = Arc::new(Told(Mutex::new(health)));
+        let config = WebConfig { knows_callers: true, ..WebConfig::default() };
+        let web = Web::new(config, told).expect("the settings are good");
+        let mut request = Request::get(path).body(Body::empty()).expect("a request");
+        let address = IpAddr::from([10, 0, 0, 1]);
+        request.extensions_mut().insert(Peer { address, certificate: None });
+        let answer = web.router.oneshot(request).await.expect("it answers");
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 1_000).await.expect("a short text");
+        (status, String::from_utf8(body.into()).expect("text"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn o25_a_probe_tells_a_broker_that_reads_its_folder_from_one_that_serves() {
+        let serves = |draining, disk_is_low| Health::Serves { draining, disk_is_low };
+        for (health, healthz, readyz, words) in [
+            (Health::Restoring { records: 7 }, 200, 503, "reads its data folder"),
+            (serves(false, false), 200, 200, "ready"),
+            (serves(true, false), 200, 503, "drains"),
+            (serves(false, true), 200, 200, "its disk is low"),
+            (Health::Ends, 200, 503, "shuts down"),
+            (Health::Silent, 503, 503, "no request came through"),
+        ] {
+            let (status, _) = probe(health, "/healthz").await;
+            assert_eq!(status, healthz, "{health:?}");
+            let (status, text) = probe(health, "/readyz").await;
+            assert_eq!(status, readyz, "{health:?}");
+            assert!(text.contains(words), "{text}");
+        }
+        let (_, text) = probe(Health::Restoring { records: 7 }, "/healthz").await;
+        assert!(text.contains("7 records"), "{text}");
+    }
+}

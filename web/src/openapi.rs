@@ -11,7 +11,7 @@ use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{broker, dead, events, queues, tasks, workers};
+use crate::api::{broker, dead, endings, events, queues, tasks, workers};
 use crate::problem::Problem;
 use crate::router::Shared;
 use crate::{health, metrics};
@@ -69,11 +69,11 @@ pub(crate) struct Paths {
 pub(crate) fn paths() -> (Paths, OpenApi) {
     let (quick, mut api) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(tasks::submit, tasks::list))
-        .routes(routes!(tasks::task, tasks::forget))
-        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::task, endings::forget))
+        .routes(routes!(endings::cancel))
         .routes(routes!(dead::replay_one))
         .routes(routes!(tasks::lookup))
-        .routes(routes!(tasks::cancel_many))
+        .routes(routes!(endings::cancel_many))
         .routes(routes!(dead::replay))
         .routes(routes!(dead::discard))
         .routes(routes!(queues::list))

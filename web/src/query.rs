@@ -1,5 +1,5 @@
-//! What a path names, and what stands behind its question mark. A name that a path does not know, and a number
-//! outside its range, are refused.
+//! What a path names, and what stands behind its question mark. A name that a path does not know,
+//! and a number outside its range, are refused.
 
 use std::fmt;
 use std::marker::PhantomData;

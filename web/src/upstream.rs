@@ -18,8 +18,8 @@ pub trait Upstream: Send + Sync + 'static {
     /// A connection on behalf of this caller, not yet open.
     fn client(&self, caller: &Caller) -> ClientBuilder;
 
-    /// A connection that may read the figures of all queues, for `/metrics` without a token. `None`:
-    /// there is none.
+    /// A connection that may read the figures of all queues, for `/metrics` without a token.
+    /// `None`: there is none.
     fn client_for_metrics(&self) -> Option<ClientBuilder>;
 
     /// How the broker is. The future ends within some seconds.

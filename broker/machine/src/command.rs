@@ -3,17 +3,19 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `chord`
-//! those about chords, `effect` the effects and messages of the machine, `outcome` the outcomes
-//! that clients put, `outline` the parts of messages about tasks, queues and workers, `scope` what
-//! a client may see.
+//! those about chords, `counters` what happens in a queue, `effect` the effects and messages of the
+//! machine, `outcome` the outcomes that clients put, `outline` the parts of messages about tasks,
+//! queues and workers, `stats` the figures for monitors, `scope` what a client may see.
 
 mod ask;
 mod chord;
+mod counters;
 mod effect;
 mod mail;
 mod outcome;
 mod outline;
 mod scope;
+mod stats;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ pub use self::ask::{
     WorkerKey, WrongReport,
 };
 pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
+pub use self::counters::{Bounds, Histogram, QueueCounters, SPAN_BOUNDS_MS, Spans};
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, LostWorker, Message, Outlines, Page, Push, Refusal,
     ReportOutcome, SignalKind, SubmitOutcome,
@@ -42,6 +45,7 @@ pub use self::outline::{
     WorkerStatus,
 };
 pub use self::scope::{Patterns, Scope};
+pub use self::stats::{BrokerStats, QueueStats, Stats};
 
 /// Milliseconds on a clock that never jumps. The zero of the clock is arbitrary.
 pub type Monotonic = u64;

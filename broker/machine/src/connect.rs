@@ -268,6 +268,7 @@ impl Machine {
         self.chords.lose(connection);
         self.end_observing(key);
         self.end_mail(step, connection);
+        self.set_present(key, false);
         self.note_hunger(key);
         if let Some(reason) = reason {
             step.tell(connection, Push::Closing(Refusal::new(Code::SessionLost, reason)));

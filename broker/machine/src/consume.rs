@@ -38,10 +38,30 @@ impl Machine {
         consumer.concurrency = info.concurrency;
         consumer.keeps_leases = info.keeps_leases;
         consumer.worker = Some(Worker { queues, names, info });
+        self.set_present(key, true);
+    }
+
+    /// Counts a worker among the connected workers of its queues, or no longer.
+    pub(crate) fn set_present(&mut self, key: SessionKey, present: bool) {
+        let consumer = self.sessions.consumer_mut(key);
+        let was = std::mem::replace(&mut consumer.present, present && consumer.worker.is_some());
+        let is = consumer.present;
+        if was == is {
+            return;
+        }
+        let consumer = self.sessions.consumer(key);
+        for subscription in consumer.worker.iter().flat_map(|worker| &worker.queues) {
+            self.queues.queue_mut(subscription.queue).count_worker(consumer.concurrency, is);
+        }
+        match is {
+            true => self.sessions.workers += 1,
+            false => self.sessions.workers -= 1,
+        }
     }
 
     pub(crate) fn unsubscribe(&mut self, key: SessionKey) {
         self.set_hunger(key, false, false);
+        self.set_present(key, false);
         let Some(worker) = self.sessions.consumer_mut(key).worker.take() else { return };
         for subscription in &worker.queues {
             self.queues.queue_mut(subscription.queue).servers.remove(&key);
@@ -83,7 +103,8 @@ impl Machine {
         let queue = self.queues.find_or_create(&name);
         let is_new = self.queues.queue_mut(queue).servers.insert(key);
         let consumer = self.sessions.consumer_mut(key);
-        let (hungry, idle) = (consumer.hungry, consumer.idle);
+        let (hungry, idle, present) = (consumer.hungry, consumer.idle, consumer.present);
+        let concurrency = consumer.concurrency;
         let worker = consumer.worker.as_mut().expect("only a worker serves queues");
         let subscription = Subscription { queue, weight: i64::from(weight.max(1)), owed: 0 };
         if !is_new {
@@ -97,6 +118,9 @@ impl Machine {
         worker.info.queues.push((name, weight));
         set_member(&mut self.queues.queue_mut(queue).hungry, key, hungry);
         set_member(&mut self.queues.queue_mut(queue).idle, key, idle);
+        if present {
+            self.queues.queue_mut(queue).count_worker(concurrency, true);
+        }
         self.queues.note_use(queue);
         self.queues.note_ready(queue);
     }
@@ -111,6 +135,10 @@ impl Machine {
         }
         set_member(&mut self.queues.queue_mut(queue).hungry, key, false);
         set_member(&mut self.queues.queue_mut(queue).idle, key, false);
+        let consumer = self.sessions.consumer(key);
+        if consumer.present {
+            self.queues.queue_mut(queue).count_worker(consumer.concurrency, false);
+        }
         self.queues.note_ready(queue);
         self.queues.note_use(queue);
         let worker = self.sessions.consumer_mut(key).worker.as_mut();

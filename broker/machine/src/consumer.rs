@@ -31,6 +31,8 @@ pub(crate) struct Consumer {
     /// The queue whose suspect the consumer waits for. The consumer takes no tasks until it is
     /// free for the suspect.
     pub drains: Option<QueueKey>,
+    /// Whether the queues count the consumer as a connected worker.
+    pub present: bool,
     /// Whether the queues have the consumer in their sets of the same names.
     pub idle: bool,
     pub hungry: bool,

@@ -9,6 +9,7 @@ use celeriac_record::{Cancel, Slot, State};
 use crate::Machine;
 use crate::exchange::Destination;
 use crate::keys::QueueKey;
+use crate::session::Session;
 use crate::task::Run;
 
 impl Machine {
@@ -91,6 +92,10 @@ impl Machine {
             let outside = consumer.leases.iter().filter(is_outside).count();
             assert_eq!(outside, consumer.outside_credit);
         }
+        let is_present =
+            |session: &&Session| session.connection.is_some() && session.consumer.worker.is_some();
+        let present = self.sessions.all.values().filter(is_present).count();
+        assert_eq!(present, self.sessions.workers);
         let hungry = self.sessions.all.values().filter(|session| session.consumer.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
         for (key, session) in &self.sessions.all {
@@ -154,6 +159,12 @@ impl Machine {
                 "a paused queue holds no lease of a worker that gives leases back"
             );
             in_use += usize::from(queue.counted && !is_default);
+            let servers = queue.servers.iter().map(|server| self.sessions.session(*server));
+            let connected = servers.filter(|session| session.connection.is_some());
+            let (workers, slots) = connected.fold((0, 0), |(workers, slots), session| {
+                (workers + 1, slots + u64::from(session.consumer.concurrency))
+            });
+            assert_eq!((workers, slots), (queue.workers, queue.slots), "the connected workers");
             for server in &queue.servers {
                 assert!(
                     self.sessions.all.contains_key(server),

@@ -41,6 +41,10 @@ impl Machine {
     pub(crate) fn grant_lease(&mut self, step: &mut Step<'_>, slot: Slot, holder: SessionKey) {
         self.latest_lease += 1;
         let alone = self.is_suspect(slot);
+        if let Some(waited_ms) = self.waited_ms(step, slot) {
+            let queue = self.tasks.task(slot).queue();
+            self.queues.queue_mut(queue).counters.note_wait(waited_ms);
+        }
         let session = self.sessions.session_mut(holder);
         session.consumer.alone = alone;
         let task = self.tasks.task_mut(slot);

@@ -12,7 +12,7 @@
 //! name each other), `clocks`, `names`, `chord`, `task`, `queue`, `consumer`, `session`, `timers`,
 //! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
 //! request; `submit`, `conflicts`, `report`, `outcome`, `gather`, `cancel`, `operate`, `declare`,
-//! `dead` and `look` carry requests out, and `scan` carries out requests that look at many tasks;
+//! `dead`, `look` and `stats` carry requests out, and `scan` carries out requests that look at many tasks;
 //! `routes`, `mail` and `mail_look` carry out the requests about exchanges and mailboxes; `lease`
 //! grants, checks and ends leases; `announce` calls off tasks whose end a worker announces;
 //! `connect` and `consume` keep sessions and consumers; `observe` informs clients that wait or
@@ -63,6 +63,7 @@ mod seen;
 mod session;
 mod signals;
 mod slice;
+mod stats;
 mod step;
 mod submit;
 mod successors;
@@ -84,7 +85,7 @@ use self::keys::QueueKey;
 use self::mailbox::Mailboxes;
 use self::names::Names;
 use self::observe::Observers;
-use self::queue::Queues;
+use self::queue::{Arrivals, Queues};
 use self::restore::Restoring;
 use self::scan::Scans;
 use self::session::Sessions;
@@ -114,6 +115,7 @@ pub struct Machine {
     config: MachineConfig,
     tasks: Tasks,
     queues: Queues,
+    arrivals: Arrivals,
     names: Names,
     sessions: Sessions,
     observers: Observers,
@@ -160,6 +162,7 @@ impl Machine {
             usual_plan: Plan::usual(config.result_ttl_ms),
             config,
             queues: Queues::default(),
+            arrivals: Arrivals::default(),
             names: Names::default(),
             sessions: Sessions::default(),
             observers: Observers::default(),
@@ -195,6 +198,7 @@ impl Machine {
         let offset = *self.steady_offset.get_or_insert(now.wall.saturating_sub(mono));
         let clocks = Clocks { wall: now.wall, steady: offset.saturating_add(mono) };
         self.clock_was_set |= clocks.wall.abs_diff(clocks.steady) > CLOCK_DRIFT_MS;
+        self.arrivals.note(self.latest_order + 1, now.mono);
         Step::new(now, clocks, effects)
     }
 

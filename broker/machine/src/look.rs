@@ -114,7 +114,11 @@ impl Machine {
                 && scope.as_ref().is_none_or(|scope| scope.queues.allow(name))
         };
         let mut keys: Vec<QueueKey> = if names.is_empty() {
-            self.queues.listed().filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+            self.queues
+                .listed_after(after.as_ref())
+                .filter(is_later)
+                .take(QUEUES_PER_PAGE + 1)
+                .collect()
         } else {
             let found = names.iter().filter_map(|name| self.queues.find(name));
             let listed = found.filter(|key| self.queues.is_listed(*key));
@@ -134,9 +138,6 @@ impl Machine {
         let order_of = |slot| self.tasks.queued_order(slot);
         let oldest = self.queues.queue_mut(key).oldest(order_of, looks);
         let queue = self.queues.queue(key);
-        let connected = |session: &Session| session.connection.is_some();
-        let workers =
-            queue.servers.iter().filter(|key| connected(self.sessions.session(**key))).count();
         QueueOutline {
             record: queue.record.clone(),
             ready: queue.ready,
@@ -144,9 +145,9 @@ impl Machine {
             leased: queue.leased + queue.started,
             dead: queue.dead,
             oldest,
-            workers: workers as u32,
-            submitted_total: queue.submitted_total,
-            ended_total: queue.ended_total,
+            workers: queue.workers,
+            submitted_total: queue.counters.submitted,
+            ended_total: queue.counters.ended(),
             submitted_per_second: queue.submitted_rate.per_second(step.second()),
             ended_per_second: queue.ended_rate.per_second(step.second()),
             bytes: queue.bytes,

@@ -270,7 +270,7 @@ impl Machine {
         }
         if purge.delete {
             self.set_record(step, key, Queue::unconfigured(purge.name.clone()));
-            self.queues.queue_mut(key).reset();
+            self.queues.reset(key);
             self.drop_bindings_to(step, &Destination::Queue(purge.name.clone()));
         }
         Ok(purge.count)

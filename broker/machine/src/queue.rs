@@ -1,6 +1,7 @@
 //! Queues: tasks in line by priority and age. Each task name has its own line, so that a name that
 //! no worker can run does not delay the other names.
 
+mod arrivals;
 mod line;
 mod rate;
 mod table;
@@ -11,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use celeriac_proto::QueueName;
 use celeriac_record::{QueueRecord, Slot, State};
 
+pub(crate) use self::arrivals::Arrivals;
 use self::line::{Line, Place};
 use self::rate::Rate;
 pub(crate) use self::table::Queues;
-use crate::command::Monotonic;
+use crate::command::{Monotonic, QueueCounters};
 use crate::keys::{NameKey, SessionKey};
 
 #[derive(Debug)]
@@ -34,8 +36,7 @@ pub(crate) struct Queue {
     pub dead: u64,
     /// Payload bytes of tasks that have not ended.
     pub bytes: u64,
-    pub submitted_total: u64,
-    pub ended_total: u64,
+    pub counters: QueueCounters,
     pub submitted_rate: Rate,
     pub ended_rate: Rate,
     /// Workers that serve the queue: all workers; idle workers, which hold fewer leases than their
@@ -43,6 +44,9 @@ pub(crate) struct Queue {
     pub servers: BTreeSet<SessionKey>,
     pub idle: BTreeSet<SessionKey>,
     pub hungry: BTreeSet<SessionKey>,
+    /// The connected ones of them, and the handlers that those run at once, together.
+    pub workers: u32,
+    pub slots: u64,
     /// The worker that was served last. The next worker in turn comes after it.
     pub turn: SessionKey,
     /// The number of ready suspects, and the workers that take no more tasks until they are free
@@ -135,13 +139,14 @@ impl Queue {
             started: 0,
             dead: 0,
             bytes: 0,
-            submitted_total: 0,
-            ended_total: 0,
+            counters: QueueCounters::default(),
             submitted_rate: Rate::default(),
             ended_rate: Rate::default(),
             servers: BTreeSet::new(),
             idle: BTreeSet::new(),
             hungry: BTreeSet::new(),
+            workers: 0,
+            slots: 0,
             turn: 0,
             suspects: 0,
             draining: BTreeSet::new(),
@@ -199,11 +204,21 @@ impl Queue {
         self.ready > 0 && !self.record.paused && !self.hungry.is_empty()
     }
 
-    /// Resets the settings, totals and rates to those of a new queue. Tasks and workers stay.
-    pub fn reset(&mut self) {
+    /// Resets the settings, counters and rates to those of a new queue. Tasks and workers stay.
+    /// Returns the counters.
+    pub fn reset(&mut self) -> QueueCounters {
         self.record = Self::unconfigured(self.record.name.clone());
-        (self.submitted_total, self.ended_total) = (0, 0);
         (self.submitted_rate, self.ended_rate) = (Rate::default(), Rate::default());
+        std::mem::take(&mut self.counters)
+    }
+
+    /// Counts one more connected worker with so many handlers, or one less.
+    pub fn count_worker(&mut self, concurrency: u32, is_more: bool) {
+        let slots = u64::from(concurrency);
+        (self.workers, self.slots) = match is_more {
+            true => (self.workers + 1, self.slots + slots),
+            false => (self.workers - 1, self.slots - slots),
+        };
     }
 
     /// The counter that a task in `state` belongs to.

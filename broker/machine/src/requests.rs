@@ -214,6 +214,7 @@ impl Machine {
                 step.push(Effect::Backup { connection, request, folder, tasks });
             }
             Operate::Info => self.info(step, asker),
+            Operate::Stats { names, after } => self.stats(step, asker, names, after),
         }
     }
 

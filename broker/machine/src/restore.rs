@@ -58,7 +58,7 @@ impl Machine {
             Record::Named(Named::Queue(record)) => self.restore_queue(record),
             Record::Removed(Name::Queue(name)) => {
                 if let Some(key) = self.queues.find(&name) {
-                    self.queues.queue_mut(key).reset();
+                    self.queues.reset(key);
                 }
             }
             Record::Named(Named::Session(record)) => self.sessions.restore(record, now),
@@ -187,6 +187,7 @@ impl Machine {
             silent: changed.silent,
             leased_at: changed.leased_at,
             started_at: changed.started_at,
+            began: changed.started_at.unwrap_or_default(),
             progress: changed.progress,
             errors: changed.errors,
             cancel: (changed.cancel != Cancel::None).then_some(changed.revoked_reason),

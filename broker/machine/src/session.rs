@@ -55,6 +55,8 @@ pub(crate) struct Sessions {
     latest: SessionKey,
     /// The number of consumers that could take a task now.
     pub hungry: usize,
+    /// The number of connected workers.
+    pub workers: usize,
 }
 
 impl Session {
@@ -102,6 +104,16 @@ impl Sessions {
 
     pub fn consumer_mut(&mut self, key: SessionKey) -> &mut Consumer {
         &mut self.session_mut(key).consumer
+    }
+
+    /// The number of connections that have a session.
+    pub fn connected(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    /// The number of sessions without a connection. They are sessions of workers.
+    pub fn lost(&self) -> usize {
+        self.all.len() - self.by_connection.len()
     }
 
     /// Every connection that has a session.

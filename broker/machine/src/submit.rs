@@ -156,7 +156,7 @@ impl Machine {
 
     pub(crate) fn note_submitted(&mut self, step: &Step<'_>, slot: Slot) {
         let queue = self.queues.queue_mut(self.tasks.task(slot).queue());
-        queue.submitted_total += 1;
+        queue.counters.submitted += 1;
         queue.submitted_rate.note(step.second());
     }
 

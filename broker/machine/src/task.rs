@@ -202,6 +202,8 @@ pub(crate) struct Run {
     pub alone: bool,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
+    /// STARTED: the same on the steady clock.
+    pub began: Timestamp,
     pub progress: Option<Progress>,
     /// The last few errors, oldest first.
     pub errors: Vec<TaskError>,

@@ -35,6 +35,7 @@ mod sessions;
 mod settle;
 mod simulation;
 mod slices;
+mod stats;
 mod submits;
 mod suspects;
 mod take_back;

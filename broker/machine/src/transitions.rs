@@ -2,6 +2,7 @@
 //! gives the store the task's new record, and informs the clients that wait or watch.
 //! `transitions/table.rs` lists the transitions and the actors that may make them.
 
+mod counting;
 mod table;
 
 use celeriac_proto::limits::ERRORS_KEPT;
@@ -24,6 +25,7 @@ impl Machine {
     /// When the table of transitions has no such transition.
     pub(crate) fn change_state(&mut self, step: &Step<'_>, slot: Slot, state: State, cause: Cause) {
         let is_suspect = self.is_suspect(slot);
+        let ran_ms = self.ran_ms(step, slot).filter(|_| state != State::Queued);
         let task = self.tasks.task_mut(slot);
         let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
         assert_allowed(was, state, cause, &step.actor);
@@ -36,12 +38,15 @@ impl Machine {
         if let Some(count) = queue.counter(state) {
             *count += 1;
         }
+        counting::count(&mut queue.counters, state, cause);
+        if let Some(ran_ms) = ran_ms {
+            queue.counters.note_run(ran_ms);
+        }
         if state == State::Failure {
             self.ends.add_dead(key, slot, step.clocks.steady);
         }
         if state.is_terminal() {
             queue.bytes -= bytes;
-            queue.ended_total += 1;
             queue.ended_rate.note(step.second());
             if queue.unfinished() == 0 {
                 self.queues.note_use(key);
@@ -165,6 +170,7 @@ impl Machine {
             .map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
+        run.began = step.clocks.steady;
         run.progress = run.progress.take().filter(|progress| !tells_of_retry(&progress.state));
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
         run.limit_at = hard.map(|span| now.mono.saturating_add(span));
@@ -411,7 +417,7 @@ impl Machine {
         if let Some(count) = queue.counter(task.state) {
             *count -= 1;
         }
-        if queue.tasks == 0 {
+        if queue.tasks == 0 || task.state == State::Failure && queue.dead == 0 {
             self.queues.note_use(task.queue());
         }
         self.names.release(task.name);

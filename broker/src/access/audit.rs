@@ -217,7 +217,9 @@ impl Object {
             Ask::Operate(Operate::ConfigureQueue(record))
             | Ask::Operate(Operate::DeclareQueue { record, .. }) => object.add_queue(&record.name),
             Ask::Operate(
-                Operate::PauseQueues { queues, .. } | Operate::ListQueues { names: queues, .. },
+                Operate::PauseQueues { queues, .. }
+                | Operate::ListQueues { names: queues, .. }
+                | Operate::Stats { names: queues, .. },
             ) => queues.iter().for_each(|queue| object.add_queue(queue)),
             Ask::Operate(
                 Operate::ReplayDead(Dead::Matching(filter))

@@ -160,7 +160,7 @@ fn check_operate(entry: &str, scope: &Scope, operate: &Operate) -> Allowed {
         all_names(entry, scope, "a request about a whole queue")
     };
     match operate {
-        Operate::ListQueues { names, .. } => {
+        Operate::ListQueues { names, .. } | Operate::Stats { names, .. } => {
             names.iter().try_for_each(|queue| allow_queue(entry, scope, queue))
         }
         Operate::ConfigureQueue(record) => whole_queue(&record.name),

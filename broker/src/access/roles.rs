@@ -116,6 +116,7 @@ fn rule_of_operator(operate: &Operate) -> Rule {
         Operate::ListTasks { .. } => read("list_tasks", &[Reader, Operator]),
         Operate::ListWorkers { .. } => read("list_workers", &[Reader, Operator]),
         Operate::Info => read("info", &[Reader, Operator]),
+        Operate::Stats { .. } => read("stats", &[Reader, Operator]),
         // Apps declare the queues that they use.
         Operate::DeclareQueue { passive: true, .. } => {
             read("declare_queue", &[Producer, Worker, Operator])

@@ -2,11 +2,12 @@
 //! commits, and only then sends the frames. The caller decides when: the store's thread as fast as
 //! it can, the simulation at moments that it chooses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_machine::command::{
-    Answer, Code, ConnectionKey, DeliveryOutline, Effect, LostWorker, Message, Outlines, Refusal,
-    RequestId, TaskOutline,
+    Answer, Code, ConnectionKey, DeliveryOutline, Effect, Histogram, LostWorker, Message, Outlines,
+    Refusal, RequestId, SubmitOutcome, TaskOutline,
 };
 use celeriac_record::Record;
 use celeriac_store::{Error, Store};
@@ -17,8 +18,10 @@ use super::backup::Backup;
 use super::complete::{Completer, Measured, detach};
 use super::connections::{Connections, Held, Room};
 use super::{Batch, Passed, Settings};
-use crate::outgoing::{Outgoing, Shown, TaskView};
-use crate::{encode, size};
+use crate::clock::Stopwatch;
+use crate::outgoing::{COMMIT_BOUNDS_US, Outgoing, Outside, Shown, TaskView};
+use crate::tally::Tally;
+use crate::{encode, process, size};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitConfig {
@@ -39,6 +42,9 @@ pub(crate) struct Committer {
     pub(super) connections: Connections,
     /// Backups to start once the batch that asks for them is durable.
     pub(super) backups: Vec<Backup>,
+    tally: Arc<Tally>,
+    /// How long the commits took that wrote something, in microseconds.
+    commits: Histogram,
 }
 
 /// The messages of a durable batch.
@@ -64,8 +70,9 @@ impl std::fmt::Debug for Committer {
 }
 
 impl Committer {
-    pub(super) fn new(store: Store, config: CommitConfig) -> Self {
-        Self { store, config, connections: Connections::default(), backups: Vec::new() }
+    pub(super) fn new(store: Store, config: CommitConfig, tally: Arc<Tally>) -> Self {
+        let (connections, backups, commits) = Default::default();
+        Self { store, config, connections, backups, tally, commits }
     }
 
     /// Whether new tasks should be refused, because the disk is nearly full.
@@ -93,8 +100,19 @@ impl Committer {
         let mut departures = self.prepare(batch.effects)?;
         let passing = batch.passing.into_iter();
         departures.extend(passing.map(|(waiting, passed)| Departure::Passed(waiting, passed)));
-        self.store.commit()?;
+        self.commit_store()?;
         Ok(Committed(departures))
+    }
+
+    fn commit_store(&mut self) -> Result<(), Error> {
+        // A batch of reads writes nothing, and its time says nothing of the disk.
+        if !self.store.is_dirty() {
+            return self.store.commit();
+        }
+        let committing = Stopwatch::start();
+        self.store.commit()?;
+        self.commits.note(&COMMIT_BOUNDS_US, committing.elapsed().as_micros() as u64);
+        Ok(())
     }
 
     /// The second step: sends the messages.
@@ -154,6 +172,9 @@ impl Committer {
             debug!(connection, "a message for a connection that is gone");
             return Ok(());
         };
+        if let Message::Answer(_, answer) = &message {
+            self.note_refusals(answer);
+        }
         let measured = match message {
             Message::Deliver(deliveries) => {
                 return self.complete_deliveries(connection, deliveries, departures);
@@ -163,6 +184,7 @@ impl Committer {
             {
                 let text = "earlier answers to this connection were not read yet: read them, and ask again";
                 let refusal = Refusal::new(Code::Overloaded, text);
+                self.tally.note_refused(refusal.code);
                 Measured::of(Outgoing::Answer(request, Answer::Refused(refusal)))
             }
             Message::Show(request, outlines) => self.show(connection, request, outlines, room)?,
@@ -185,6 +207,45 @@ impl Committer {
         Ok(())
     }
 
+    /// Counts what an answer refuses: the request, or items of its batch.
+    fn note_refusals(&self, answer: &Answer) {
+        let note = |code| self.tally.note_refused(code);
+        match answer {
+            Answer::Refused(refusal) => note(refusal.code),
+            Answer::Submitted(outcomes) => {
+                for outcome in outcomes {
+                    if let SubmitOutcome::Refused(refusal) = outcome {
+                        note(refusal.code);
+                    }
+                }
+            }
+            Answer::Reported(outcomes) => {
+                outcomes.iter().filter_map(|each| each.err()).for_each(|(code, _)| note(code));
+            }
+            Answer::Stored(outcomes) => {
+                let refusals = outcomes.iter().filter_map(|each| each.as_ref().err());
+                refusals.for_each(|(refusal, _)| note(refusal.code));
+            }
+            _ => {}
+        }
+    }
+
+    /// What the broker knows of itself outside the machine.
+    fn outside(&mut self) -> Outside {
+        let tally = &self.tally;
+        Outside {
+            restore_ms: tally.restore().as_millis() as u64,
+            guests: tally.guests() as u32,
+            auth_failures: tally.auth_failures(),
+            refused: tally.refused(),
+            commit: self.commits,
+            usage: self.store.recent_usage(),
+            certificate_expires_at: tally.certificate_expires_at(),
+            reload: tally.reload(),
+            process: process::figures(),
+        }
+    }
+
     fn show(
         &mut self,
         connection: ConnectionKey,
@@ -196,6 +257,10 @@ impl Committer {
             Outlines::Waited { .. } => {
                 self.connections.kept(connection).and_then(|kept| kept.take(request))
             }
+            _ => None,
+        };
+        let outside = match &outlines {
+            Outlines::Stats(stats) if stats.broker.is_some() => Some(self.outside()),
             _ => None,
         };
         let mut completer = self.completer();
@@ -215,6 +280,7 @@ impl Committer {
                 completer.queues(queues, next, wall, room)?
             }
             Outlines::Broker(outline) => completer.broker(*outline),
+            Outlines::Stats(stats) => completer.stats(*stats, outside, room),
             // The machine has bounded these pages, and nothing of them is in the records.
             Outlines::Mailboxes { mailboxes, next } => {
                 return Ok(Measured::of(Outgoing::Show(
@@ -339,7 +405,8 @@ fn is_refusable(outlines: &Outlines) -> bool {
         | Outlines::Queues { .. }
         | Outlines::Workers { .. }
         | Outlines::Mailboxes { .. }
-        | Outlines::Bindings { .. } => true,
+        | Outlines::Bindings { .. }
+        | Outlines::Stats(_) => true,
         Outlines::Watching { .. } | Outlines::Broker(_) => false,
     }
 }

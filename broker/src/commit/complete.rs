@@ -6,8 +6,8 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    BrokerOutline, Cursor, DeliveryOutline, Page, QueueOutline, StoredOutcome, SubmitOutcome,
-    TaskOutline, WorkerKey, WorkerOutline,
+    BrokerOutline, Cursor, DeliveryOutline, Page, QueueOutline, Stats, StoredOutcome,
+    SubmitOutcome, TaskOutline, WorkerKey, WorkerOutline,
 };
 use celeriac_proto::QueueName;
 use celeriac_record::{Slot, Submitted, Timestamp};
@@ -17,9 +17,10 @@ use super::committer::CommitConfig;
 use super::connections::Room;
 use super::kept::Ends;
 use crate::outgoing::{
-    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+    BrokerView, Delivery, FoundTask, Outgoing, Outside, QueueView, Selection, Shown, StatsView,
+    TaskView, WorkerView,
 };
-use crate::{memory, size};
+use crate::{process, size};
 
 /// Deliveries are distributed over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
@@ -278,9 +279,35 @@ impl Completer<'_> {
 
     /// Adds what the system tells about the memory and the disk.
     pub(super) fn broker(&mut self, outline: BrokerOutline) -> Measured<Shown> {
-        let memory_bytes = memory::resident_bytes();
+        let memory_bytes = process::resident_bytes();
         let view = BrokerView { outline, memory_bytes, usage: self.store.recent_usage() };
         Measured { bytes: size::BROKER, message: Shown::Broker(Box::new(view)) }
+    }
+
+    /// Ends the page where it is full. What the broker knows outside the machine goes with the
+    /// broker's own figures.
+    pub(super) fn stats(
+        &self,
+        mut stats: Stats,
+        outside: Option<Outside>,
+        room: Room,
+    ) -> Measured<Shown> {
+        let bytes_max = self.answer_bytes(room);
+        let mut bytes = size::stats_head(&stats);
+        let mut fit = 0;
+        for queue in &stats.queues {
+            let of_queue = size::queue_stats(queue);
+            if fit > 0 && bytes + of_queue > bytes_max {
+                break;
+            }
+            bytes += of_queue;
+            fit += 1;
+        }
+        if fit < stats.queues.len() {
+            stats.queues.truncate(fit);
+            stats.next = stats.queues.last().map(|queue| queue.name.clone());
+        }
+        Measured { bytes, message: Shown::Stats(Box::new(StatsView { stats, outside })) }
     }
 
     /// How long a task has been ready.

@@ -110,7 +110,7 @@ pub(super) fn broker_info(view: BrokerView, limits: &Limits) -> wire::BrokerInfo
     }
 }
 
-fn data_usage(usage: Usage) -> wire::DataUsage {
+pub(super) fn data_usage(usage: Usage) -> wire::DataUsage {
     wire::DataUsage {
         live_bytes: usage.live_bytes,
         log_bytes: usage.log_bytes,

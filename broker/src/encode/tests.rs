@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, BrokerOutline, ChordState, Cursor, DeliveredMail, DeliveryOutline,
-    DestinationName, List, ListPlace, MailMessage, MailboxOutline, Outline, Page, QueueOutline,
-    WorkerStatus,
+    BindingOutline, BrokerOutline, BrokerStats, ChordState, Cursor, DeliveredMail, DeliveryOutline,
+    DestinationName, Histogram, List, ListPlace, MailMessage, MailboxOutline, Outline, Page,
+    QueueCounters, QueueOutline, QueueStats, Spans, Stats, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
@@ -20,7 +20,9 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::outgoing::{BrokerView, QueueView, WorkerView};
+use crate::outgoing::{
+    AuthFailures, BrokerView, Outside, Process, QueueView, Reload, StatsView, WorkerView,
+};
 
 /// The sizes of the parts of a task.
 #[derive(Debug, Clone)]
@@ -372,6 +374,7 @@ fn shown(shape: &Shape) -> Vec<Shown> {
         Shown::Mailboxes { mailboxes: vec![listed_mailbox(shape); 3], next: Some(mailbox(shape)) },
         Shown::Bindings { bindings: vec![binding(shape); 3], is_last: false },
         Shown::Broker(Box::new(broker(shape))),
+        Shown::Stats(Box::new(stats(shape))),
     ]
 }
 
@@ -390,18 +393,6 @@ fn page(shape: &Shape) -> Page<TaskView> {
 
 fn broker(shape: &Shape) -> BrokerView {
     let number = shape.number as u64;
-    let usage = Usage {
-        live_bytes: number,
-        log_bytes: number,
-        chunks: number,
-        file_bytes: number,
-        disk_free_bytes: number,
-        reusable_bytes: number,
-        disk_bytes: number,
-        usable_bytes: number,
-        disk_low_bytes: number,
-        disk_is_low: true,
-    };
     let outline = BrokerOutline {
         uptime_ms: number,
         started_at: shape.number,
@@ -417,7 +408,97 @@ fn broker(shape: &Shape) -> BrokerView {
         ended: number,
         draining: true,
     };
-    BrokerView { outline, memory_bytes: Some(number), usage: Some(usage) }
+    BrokerView { outline, memory_bytes: Some(number), usage: Some(usage(number)) }
+}
+
+fn usage(number: u64) -> Usage {
+    Usage {
+        live_bytes: number,
+        log_bytes: number,
+        chunks: number,
+        file_bytes: number,
+        disk_free_bytes: number,
+        reusable_bytes: number,
+        disk_bytes: number,
+        usable_bytes: number,
+        disk_low_bytes: number,
+        disk_is_low: true,
+    }
+}
+
+fn stats(shape: &Shape) -> StatsView {
+    let number = shape.number as u64;
+    let histogram = Histogram { counts: [number; 17], sum: number };
+    let counters = QueueCounters {
+        submitted: number,
+        succeeded: number,
+        failed: number,
+        revoked: number,
+        retried: number,
+        deliveries: number,
+        worker_lost: number,
+        released: number,
+        taken_back: number,
+        spans: Some(Box::new(Spans { wait: histogram, run: histogram })),
+    };
+    let name = QueueName::parse(name(shape)).expect("a queue");
+    let queue = QueueStats {
+        name: name.clone(),
+        paused: true,
+        scheduled: number,
+        ready: number,
+        leased: number,
+        started: number,
+        dead: number,
+        oldest_ready_at: Some(shape.number),
+        bytes: number,
+        workers: u32::MAX,
+        slots_busy: number,
+        slots_free: number,
+        waiting_paused: number,
+        waiting_no_worker: number,
+        counters: counters.clone(),
+    };
+    let broker = BrokerStats {
+        uptime_ms: number,
+        started_at: shape.number,
+        connections: u32::MAX,
+        workers: u32::MAX,
+        workers_lost: u32::MAX,
+        mailboxes: u32::MAX,
+        tasks: number,
+        draining: true,
+        removed: counters,
+    };
+    let queues = vec![queue; 3];
+    let stats = Stats { wall: shape.number, broker: Some(broker), queues, next: Some(name) };
+    StatsView { stats, outside: Some(outside(shape, histogram)) }
+}
+
+fn outside(shape: &Shape, commit: Histogram) -> Outside {
+    let number = shape.number as u64;
+    let some = Some(number);
+    Outside {
+        restore_ms: number,
+        guests: u32::MAX,
+        auth_failures: AuthFailures {
+            token_missing: number,
+            token_wrong: number,
+            certificate: number,
+            handshake: number,
+        },
+        refused: Code::ALL.map(|code| (code, number)).into(),
+        commit,
+        usage: Some(usage(number)),
+        certificate_expires_at: Some(shape.number),
+        reload: Reload { at: shape.number, failed: true },
+        process: Process {
+            memory_bytes: some,
+            cpu_us: some,
+            open_files: some,
+            open_files_max: some,
+        },
+    }
 }
 
 fn usual_limits() -> Limits {
@@ -449,7 +530,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame.
-    assert_eq!(kinds.len(), 32, "{kinds:?}");
+    assert_eq!(kinds.len(), 33, "{kinds:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! frames as bytes. Each of the three stages between them is a separate function, so that a profile
 //! can tell them apart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,11 +14,13 @@ use celeriac_store::Store;
 use tokio::sync::mpsc;
 use tokio_util::codec::Decoder;
 
+use crate::clock::Clock;
 use crate::commit::{self, Batch, Batches, CommitConfig, Commits, Committer};
 use crate::config::Config;
 use crate::encode;
 use crate::send_queue::{Frames, SendQueue};
 use crate::session::{self, decode};
+use crate::tally::Tally;
 
 /// The most entries of its send queue that a connection may leave unread.
 const ENTRIES_UNREAD_MAX: usize = 100_000;
@@ -57,6 +60,7 @@ impl Inside {
                 timeout: Duration::from_millis(config.commit_timeout_ms),
                 limits: encode::limits(&config),
             },
+            Arc::new(Tally::new(Clock::new(), Duration::ZERO)),
         );
         Self {
             machine,

@@ -46,8 +46,8 @@ impl SimulatedBroker {
         let mut committing = None;
         let places = Places { guests: GUESTS_MAX, connections: CONNECTIONS_MAX };
         let server::Running { driver, shared, .. } =
-            broker.start(places, Decoding::Here, |store, config| {
-                let (committer, commits, batches) = commit::over(store, config);
+            broker.start(places, Decoding::Here, |store, config, tally| {
+                let (committer, commits, batches) = commit::over(store, config, tally);
                 committing = Some(SimulatedCommits { committer, batches });
                 Ok(commits)
             })?;

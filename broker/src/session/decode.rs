@@ -182,7 +182,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
         Backup(backup) => Ask::Operate(operate::backup(backup, bounds)?),
         Info(_) => Ask::Operate(Operate::Info),
-        Stats(_) => return Err(Refusal::new(Code::Unsupported, "not yet")),
+        Stats(stats) => Ask::Operate(operate::stats(stats)?),
         Drain(drain) => Ask::Operate(Operate::Drain(drain.draining)),
         LogFilter(filter) => Ask::Operate(operate::log_filter(filter)?),
         DeclareMailbox(declare) => Ask::Mail(mail::declare_mailbox(declare)?),

@@ -18,6 +18,7 @@ use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::access::{Access, Visitor};
 use crate::config::TlsClient;
 use crate::lobby::{Guest, Peer, Seat};
+use crate::tally::{NotLetIn, Tally};
 
 /// A client has this long to send its token.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -79,6 +80,15 @@ impl Gate {
             }
         }
     }
+
+    /// Why this client, which is not let in, is not.
+    fn why_not(&self, token: &[u8]) -> NotLetIn {
+        match self {
+            _ if !token.is_empty() => NotLetIn::TokenWrong,
+            Self::List { identities, .. } if !identities.is_empty() => NotLetIn::Certificate,
+            _ => NotLetIn::TokenMissing,
+        }
+    }
 }
 
 /// Reads and checks the first frame.
@@ -91,7 +101,7 @@ pub(super) async fn handshake(
     let gate = Gate::of(shared, peer);
     let late = |_| Farewell::refuse(Code::Handshake, "no Hello came in time");
     let opened = tokio::select! {
-        opened = timeout(HANDSHAKE, opening(reader, &gate)) => opened.map_err(late)?,
+        opened = timeout(HANDSHAKE, opening(reader, &gate, &shared.tally)) => opened.map_err(late)?,
         () = guest.leave.cancelled() => {
             let message = "there are as many connections as allowed that have not said Hello, and this one was the oldest";
             return Err(Farewell::refuse(Code::Overloaded, message));
@@ -116,13 +126,20 @@ pub(super) async fn handshake(
 
 /// Checks that the first frame is a Hello with the right token. Returns the request id for the
 /// answer.
-async fn opening(reader: &mut Reader<impl Incoming>, gate: &Gate) -> Result<RequestId, Farewell> {
+async fn opening(
+    reader: &mut Reader<impl Incoming>,
+    gate: &Gate,
+    tally: &Tally,
+) -> Result<RequestId, Farewell> {
     let refuse =
         |request, code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
     match reader.opening().await.map_err(farewell)? {
         Opening::Hello { request_id, token } => match gate.admit(token) {
             Ok(_) => Ok(request_id),
-            Err(refusal) => Err(Farewell::Refusal(request_id, refusal)),
+            Err(refusal) => {
+                tally.note_not_let_in(gate.why_not(token));
+                Err(Farewell::Refusal(request_id, refusal))
+            }
         },
         Opening::Other { request_id } => {
             refuse(request_id, Code::Handshake, "the first frame has to be Hello")

@@ -4,8 +4,8 @@
 //! The broker itself is `celeriac_broker::Broker`.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{self, SocketAddr};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use self::config::{ConfigLayer, ServeConfig};
 use self::http::{Http, Inside};
 use self::notify::{feed_watchdog, notify_manager};
 use self::reload::Reload;
-use self::sockets::Sockets;
+use self::sockets::{Sockets, cannot_listen, listen};
 use self::source::{Loaded, Source};
 use crate::allocator::give_back_when_idle;
 use crate::arguments::SharedOptions;
@@ -36,6 +36,7 @@ use celeriac_web::printable::clean;
 mod config;
 mod config_file;
 mod http;
+mod http_config;
 mod names;
 mod notify;
 mod reload;
@@ -204,67 +205,82 @@ fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
     Ok(output.line(text.trim_end())?)
 }
 
-async fn serve_until_signalled(
-    config: ServeConfig,
+/// A broker that is ready to serve, with all that listens.
+struct Opened {
+    broker: Broker,
+    listener: TcpListener,
+    http: Option<Http>,
+    /// The addresses of the protocol: with TLS, if there is any, and without it.
+    addresses: (SocketAddr, Option<SocketAddr>),
+}
+
+/// Listens, and reads the data folder. A signal meanwhile ends the process: the broker has
+/// confirmed nothing yet.
+async fn open(
+    config: &ServeConfig,
     mut sockets: Sockets,
-    source: Arc<Source>,
-    log: Arc<LogFilter>,
-) -> Result<Exit, Failure> {
-    // A second signal while the files are read means one more reading.
-    let (reload, mut reloads) = mpsc::channel(1);
-    let mut signals = ShutdownSignals::listen(HangUp::EndsOrReloads(reload))?;
+    signals: &mut ShutdownSignals,
+    log: &Arc<LogFilter>,
+) -> Result<ControlFlow<Exit, Opened>, Failure> {
     let listener = listen(sockets.listener.take(), config.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
     let plain = match config.listen_plain {
         Some(address) => Some(listen(sockets.plain.take(), address).await?),
         None => None,
     };
-    let plain_address = plain.as_ref().and_then(|plain| plain.local_addr().ok());
-    warn_if_public(&config);
-
-    // The HTTP side listens before the data folder is read, so that a probe can tell a broker that
-    // is slow from one that is dead.
+    let addresses = (address, plain.as_ref().and_then(|plain| plain.local_addr().ok()));
+    warn_if_public(config);
     let certificates = match Certificates::of(&config.broker) {
         Ok(certificates) => certificates,
-        Err(error) => return exit_after(Err(error.into())),
+        Err(error) => return exit_after(Err(error.into())).map(ControlFlow::Break),
     };
+    // The HTTP side listens before the data folder is read, so that a probe can tell a broker that
+    // is slow from one that is dead.
     let (door, entrance) = door();
     let (restored, (serves, control)) = (Restored::default(), watch::channel(None));
-    let inside = Inside {
-        door,
-        restored: restored.clone(),
-        control,
-        certificates: certificates.clone(),
-        metrics_token: config.http.metrics_public.then(|| config.broker.token.clone()).flatten(),
-    };
-    let knows_callers = config.broker.knows_clients();
-    let http = Http::start(&config.http, knows_callers, &mut sockets, inside).await?;
-
-    // The broker has confirmed nothing yet, so a signal while it reads its folder ends the process
-    // at once.
+    let inside = Inside::new(config, door, restored.clone(), control, certificates.clone());
+    let http = Http::start(config, &mut sockets, inside).await?;
     let broker = tokio::select! {
-        opened = Broker::open_prepared(config.broker.clone(), certificates, &restored) => match opened {
-            Ok(broker) => broker,
-            Err(error) => return exit_after(Err(error)),
-        },
-        _ = signals.next() => return exit_after(Ok(())),
+        opened = Broker::open_prepared(config.broker.clone(), certificates, &restored) => opened,
+        _ = signals.next() => return exit_after(Ok(())).map(ControlFlow::Break),
+    };
+    let broker = match broker {
+        Ok(broker) => broker,
+        Err(error) => return exit_after(Err(error)).map(ControlFlow::Break),
     };
     let broker = match plain {
         Some(listener) => broker.with_plain(listener),
         None => broker,
     };
     let filter = log.clone();
-    let broker =
-        broker.with_door(entrance).with_log(LogControl::new(move |new| filter.change(new)));
+    let log = LogControl::new(move |new| filter.change(new));
+    let broker = broker.with_door(entrance).with_log(log);
+    serves.send_replace(Some(broker.control()));
+    Ok(ControlFlow::Continue(Opened { broker, listener, http, addresses }))
+}
+
+async fn serve_until_signalled(
+    config: ServeConfig,
+    sockets: Sockets,
+    source: Arc<Source>,
+    log: Arc<LogFilter>,
+) -> Result<Exit, Failure> {
+    // A second signal while the files are read means one more reading.
+    let (reload, mut reloads) = mpsc::channel(1);
+    let mut signals = ShutdownSignals::listen(HangUp::EndsOrReloads(reload))?;
+    let opened = match open(&config, sockets, &mut signals, &log).await? {
+        ControlFlow::Continue(opened) => opened,
+        ControlFlow::Break(exit) => return Ok(exit),
+    };
+    let Opened { broker, listener, http, addresses: (address, plain) } = opened;
     let control = broker.control();
-    serves.send_replace(Some(control.clone()));
     let mut reload = Reload { source, counts: config, log, control: control.clone() };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.
         let _ = shutdown.await;
     }));
-    announce(address, plain_address, http.as_ref().map(|http| http.address));
+    announce(address, plain, http.as_ref().map(|http| http.address));
     let keep_fresh = async {
         while reloads.recv().await.is_some() {
             reload.run().await;
@@ -295,22 +311,6 @@ async fn serve_until_signalled(
             "a second {signal} ended the broker at once; everything that was confirmed is safe"
         ))),
     }
-}
-
-/// Listens on the socket that was handed over, or on the address.
-async fn listen(
-    socket: Option<net::TcpListener>,
-    address: SocketAddr,
-) -> Result<TcpListener, Failure> {
-    let listener = match socket {
-        Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)),
-        None => TcpListener::bind(address).await,
-    };
-    listener.map_err(|error| cannot_listen(address, &error))
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    Failure::new(Exit::Address, format!("cannot listen on {address}: {error}"))
 }
 
 fn warn_if_public(config: &ServeConfig) {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::process::{Broker, CommandOutput, celeriac, finish, program, run};
+use crate::process::{Broker, CommandOutput, celeriac, finish, program, run, skip};
 
 /// `systemd-analyze security` rates a unit from 0 to 10, here in tenths. More is worse.
 const EXPOSURE_MAX: u32 = 11;
@@ -30,8 +30,9 @@ fn units(with_socket: bool) -> TempDir {
     let service = text("celeriac.service").replace("/usr/local/bin/celeriac", program);
     fs::write(folder.path().join("celeriac.service"), service).expect("writable");
     if with_socket {
-        fs::write(folder.path().join("celeriac.socket"), text("celeriac.socket"))
-            .expect("writable");
+        for socket in ["celeriac.socket", "celeriac-http.socket"] {
+            fs::write(folder.path().join(socket), text(socket)).expect("writable");
+        }
         let dropped_in = folder.path().join("celeriac.service.d");
         fs::create_dir(&dropped_in).expect("a new folder");
         let socket = text("celeriac.service.d/socket.conf");
@@ -41,12 +42,11 @@ fn units(with_socket: bool) -> TempDir {
 }
 
 /// What `systemd-analyze` says of units. `None`: it is not installed.
-#[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn analyze(folder: &TempDir, arguments: &[&str]) -> Option<CommandOutput> {
     let mut command = Command::new("systemd-analyze");
     command.args(arguments).current_dir(folder.path());
     if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("SKIPPED: systemd-analyze is not installed");
+        skip("systemd-analyze is not installed");
         return None;
     }
     Some(finish(&mut command, ""))
@@ -71,8 +71,10 @@ fn the_units_let_a_broker_do_little() {
 #[test]
 fn systemd_understands_the_units() {
     let folder = units(true);
-    let Some(verified) = analyze(&folder, &["verify", "./celeriac.service", "./celeriac.socket"])
-    else {
+    let Some(verified) = analyze(
+        &folder,
+        &["verify", "./celeriac.service", "./celeriac.socket", "./celeriac-http.socket"],
+    ) else {
         return;
     };
     assert_eq!(verified.code, Some(0), "{verified:?}");
@@ -113,7 +115,7 @@ fn a_broker_serves_the_socket_that_it_is_handed() {
         std::net::TcpStream::connect(address).expect("the port is open");
     }
     let mut two = serve(&[]);
-    two.env("LISTEN_FDNAMES", "celeriac-http");
+    two.env("LISTEN_FDNAMES", "another.socket");
     let broker = Broker::ready(two);
     assert_eq!(broker.address, address.to_string(), "a single socket needs no name");
 }

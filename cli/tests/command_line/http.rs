@@ -2,10 +2,10 @@
 //! client would.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,24 +14,24 @@ use crate::process::{Broker, DEADLINE, celeriac, finish};
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().expect("a problem has a code").to_owned()
     }
 }
 
 /// Sends these bytes and reads all that comes back.
-fn send(address: &str, bytes: &[u8]) -> String {
+pub(crate) fn send(address: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
     // The other side may close before it has read everything.
@@ -41,14 +41,14 @@ fn send(address: &str, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn parse(answer: &str) -> Answer {
+pub(crate) fn parse(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
     let (line, headers) = head.split_once("\r\n").expect("headers");
     let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     Answer { status, headers: headers.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-fn request(address: &str, line: &str, headers: &[&str], body: &str) -> Answer {
+pub(crate) fn request(address: &str, line: &str, headers: &[&str], body: &str) -> Answer {
     let mut text = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for header in headers {
         text += &format!("{header}\r\n");
@@ -59,16 +59,16 @@ fn request(address: &str, line: &str, headers: &[&str], body: &str) -> Answer {
     parse(&send(address, format!("{text}\r\n{body}").as_bytes()))
 }
 
-fn get(address: &str, path: &str) -> Answer {
+pub(crate) fn get(address: &str, path: &str) -> Answer {
     request(address, &format!("GET {path}"), &[], "")
 }
 
-fn post(address: &str, path: &str, body: &Value) -> Answer {
+pub(crate) fn post(address: &str, path: &str, body: &Value) -> Answer {
     let headers = ["Content-Type: application/json"];
     request(address, &format!("POST {path}"), &headers, &body.to_string())
 }
 
-fn start(data: &Path, more: &[&str]) -> (Broker, String) {
+pub(crate) fn start(data: &Path, more: &[&str]) -> (Broker, String) {
     let mut command = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
     command.arg(data).args(more);
     Broker::ready_with_http(command)
@@ -224,221 +224,65 @@ fn queues_workers_and_the_broker_are_operated_over_http() {
     assert!(to.join("db").exists());
 }
 
+/// A stream of server-sent events. An answer in chunks has lines with their lengths between them.
+struct Events(std::io::Lines<BufReader<TcpStream>>);
+
+impl Events {
+    fn open(address: &str, path: &str, header: &str) -> Self {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+        stream.write_all(text.as_bytes()).expect("it reads");
+        Self(BufReader::new(stream).lines())
+    }
+
+    /// The id and the data of the next event. `None`: the stream has ended.
+    fn next(&mut self) -> Option<(String, Value)> {
+        let mut id = String::new();
+        loop {
+            let line = self.0.next()?.expect("text");
+            if let Some(found) = line.strip_prefix("id: ") {
+                id = found.to_owned();
+            }
+            match line.strip_prefix("data: ") {
+                Some(data) => return Some((id, serde_json::from_str(data).expect("JSON"))),
+                None if line == "0" => return None,
+                None => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn o30_a_stream_shows_each_state_once_and_ends_with_the_task() {
     let data = TempDir::new().expect("a folder");
     let (broker, http) = start(data.path(), &[]);
     post(&http, "/api/v1/tasks", &json!({"name": "a", "id": "one"}));
-    let path = "GET /api/v1/tasks/one/events";
-    let address = http.clone();
-    let stream =
-        std::thread::spawn(move || request(&address, path, &["Accept: text/event-stream"], ""));
-    std::thread::sleep(Duration::from_millis(300));
+    let path = "/api/v1/tasks/one/events";
+    let mut stream = Events::open(&http, path, "");
+    let (first, task) = stream.next().expect("the present state");
+    assert_eq!(task["state"], "QUEUED");
     let cancelled = broker.run(&["cancel", "one"]);
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
-    let stream = stream.join().expect("it ends");
-    assert!(stream.headers.contains("text/event-stream"), "{stream:?}");
-    let states: Vec<Value> = events(&stream.body);
-    let names: Vec<&str> = states.iter().filter_map(|task| task["state"].as_str()).collect();
-    assert_eq!(names, ["QUEUED", "REVOKED"], "{stream:?}");
-    let last = format!("{}.{}", states[1]["generation"], states[1]["version"]);
-    assert!(stream.body.contains(&format!("id: {last}\n")), "{stream:?}");
-    // Whoever comes back with the last state has seen everything.
-    let again = request(&http, path, &[&format!("Last-Event-ID: {last}")], "");
-    assert!(events(&again.body).is_empty(), "{again:?}");
+    let (last, task) = stream.next().expect("the end");
+    assert_eq!(task["state"], "REVOKED");
+    assert_eq!(last, format!("{}.{}", task["generation"], task["version"]));
+    assert!(stream.next().is_none(), "the task has ended");
+    // Whoever comes back with the first state misses nothing, and with the last one nothing is new.
+    let mut again = Events::open(&http, path, &format!("Last-Event-ID: {first}\r\n"));
+    assert_eq!(again.next().map(|(id, _)| id), Some(last.clone()));
+    let mut again = Events::open(&http, path, &format!("Last-Event-ID: {last}\r\n"));
+    assert!(again.next().is_none());
     assert_eq!(get(&http, "/api/v1/tasks/none/events").status, 404);
-    let queue = std::thread::spawn({
-        let http = http.clone();
-        move || get(&http, "/api/v1/queues/default/events")
-    });
-    std::thread::sleep(Duration::from_millis(300));
+
+    let mut queue = Events::open(&http, "/api/v1/queues/default/events", "");
+    assert_eq!(queue.next().expect("the figures now").1["ready"], 0);
     post(&http, "/api/v1/tasks", &json!({"name": "a"}));
-    std::thread::sleep(Duration::from_millis(1_300));
+    assert_eq!(queue.next().expect("the figures have changed").1["ready"], 1);
     // The streams end with the broker, and do not hold it.
-    let stopping = Instant::now();
     let stopped = broker.stop("TERM");
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
-    assert!(stopping.elapsed() < Duration::from_secs(4), "{:?}", stopping.elapsed());
-    let ready: Vec<Value> = events(&queue.join().expect("it ends").body);
-    let ready: Vec<&Value> = ready.iter().map(|queue| &queue["ready"]).collect();
-    assert_eq!(ready, [0, 1]);
-}
-
-/// The data of server-sent events. An answer in chunks has lines with their lengths between them.
-fn events(body: &str) -> Vec<Value> {
-    body.lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
-        .collect()
-}
-
-#[test]
-fn requests_that_are_no_good_get_a_clear_answer_and_change_nothing() {
-    let data = TempDir::new().expect("a folder");
-    let (_broker, http) = start(data.path(), &[]);
-    let json = "Content-Type: application/json";
-    let good = r#"{"name": "a"}"#;
-    for (line, headers, body, status) in [
-        ("POST /api/v1/tasks", vec![json], "", 400),
-        ("POST /api/v1/tasks", vec![json], "{", 400),
-        ("POST /api/v1/tasks", vec![json], "[]", 422),
-        ("POST /api/v1/tasks", vec![json], "null", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"tasks\": []}", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"tasks\": 1}", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"priority\": 10}", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"priority\": 256}", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"countdown\": -1}", 422),
-        ("POST /api/v1/tasks", vec![json], "{\"name\": \"a\", \"countdown\": 1e300}", 422),
-        // Programs on other pages can send these without a question of the browser.
-        ("POST /api/v1/tasks", vec!["Content-Type: text/plain"], good, 415),
-        ("POST /api/v1/tasks", vec![], good, 415),
-        ("POST /api/v1/tasks", vec!["Content-Type: application/x-www-form-urlencoded"], good, 415),
-        ("POST /api/v1/tasks", vec![json, "Sec-Fetch-Site: cross-site"], good, 403),
-        ("POST /api/v1/tasks", vec![json, "Origin: https://evil.example"], good, 403),
-        ("POST /api/v1/queues/default/purge", vec!["Origin: https://evil.example"], "", 403),
-        ("GET /api/v1/tasks?limit=0", vec![], "", 422),
-        ("GET /api/v1/tasks?limit=1001", vec![], "", 422),
-        ("GET /api/v1/tasks?limit=99999999999999999999999", vec![], "", 422),
-        ("GET /api/v1/tasks?limit=-1", vec![], "", 422),
-        ("GET /api/v1/tasks?cursor=%21", vec![], "", 422),
-        ("GET /api/v1/tasks?cursor=AAAA", vec![], "", 422),
-        ("GET /api/v1/tasks?state=NONE", vec![], "", 422),
-        ("GET /api/v1/tasks?tag=", vec![], "", 422),
-        ("GET /api/v1/tasks?older_than=x", vec![], "", 422),
-        ("GET /api/v1/tasks?days=7", vec![], "", 422),
-        ("GET /api/v1/tasks/a/result?wait=61", vec![], "", 422),
-        ("GET /api/v1/tasks/%FF", vec![], "", 400),
-        ("GET /api/v1/tasks/../../etc/passwd", vec![], "", 404),
-        ("GET /api/v1/queues/%00", vec![], "", 422),
-        ("GET /nothing", vec![], "", 404),
-        ("GET //api/v1/tasks", vec![], "", 404),
-        ("PUT /api/v1/tasks", vec![json], good, 405),
-        ("TRACE /api/v1/tasks", vec![], "", 405),
-        ("GET /api/v1/broker", vec!["Authorization: Digest x"], "", 401),
-        ("POST /api/v1/dead/discard", vec![json], "{}", 422),
-        ("POST /api/v1/dead/discard", vec![json], "{\"filter\": {}}", 422),
-        ("POST /api/v1/dead/replay", vec![json], "{\"ids\": [], \"all\": true}", 422),
-        ("POST /api/v1/cancel", vec![json], "{\"tag\": \"\"}", 422),
-        ("POST /api/v1/cancel", vec![json], "{\"tag\": \"a\", \"root_id\": \"b\"}", 422),
-        (
-            "POST /api/v1/tasks/a/cancel",
-            vec![json],
-            "{\"mode\": \"waiting\", \"grace\": \"1s\"}",
-            422,
-        ),
-    ] {
-        let answer = request(&http, line, &headers, body);
-        assert_eq!(answer.status, status, "{line} {headers:?} {body}: {answer:?}");
-        if status != 403 && !line.starts_with("TRACE") {
-            assert_eq!(answer.json()["status"], status, "{line}: {answer:?}");
-        }
-    }
-    let tasks = get(&http, "/api/v1/tasks").json();
-    assert_eq!(tasks["tasks"], json!([]), "nothing was submitted");
-}
-
-#[test]
-fn o32_o49_only_this_machine_is_named_and_a_browser_is_told_what_it_may_do() {
-    let data = TempDir::new().expect("a folder");
-    let (_broker, http) = start(data.path(), &["--http-hosts", "ops.example,b.example"]);
-    let with_host = |host: &str| {
-        parse(&send(
-            &http,
-            format!("GET /api/v1/queues HTTP/1.1\r\nConnection: close\r\n{host}\r\n").as_bytes(),
-        ))
-    };
-    for host in
-        ["Host: localhost\r\n", "Host: 127.0.0.1:1\r\n", "Host: [::1]\r\n", "Host: ops.example\r\n"]
-    {
-        assert_eq!(with_host(host).status, 200, "{host}");
-    }
-    for host in ["Host: evil.example\r\n", "Host: localhost.evil.example\r\n"] {
-        assert_eq!(with_host(host).status, 421, "{host}");
-    }
-    for host in ["", "Host: localhost\r\nHost: evil.example\r\n"] {
-        assert_eq!(with_host(host).status, 400, "{host}");
-    }
-    let answer = get(&http, "/api/v1/queues");
-    for header in [
-        "x-content-type-options: nosniff",
-        "referrer-policy: same-origin",
-        "frame-ancestors 'none'",
-        "default-src 'self'",
-        "cache-control: no-store",
-    ] {
-        assert!(answer.headers.contains(header), "{header}: {answer:?}");
-    }
-    assert!(!answer.headers.contains("access-control-allow-origin"), "{answer:?}");
-    let crossing = request(&http, "GET /api/v1/queues", &["Origin: https://evil.example"], "");
-    assert!(!crossing.headers.contains("access-control-allow-origin"), "{crossing:?}");
-}
-
-#[test]
-fn requests_that_two_servers_read_in_two_ways_are_refused() {
-    let data = TempDir::new().expect("a folder");
-    let (_broker, http) = start(data.path(), &[]);
-    let body = r#"{"name": "a"}"#;
-    let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let json = "Content-Type: application/json\r\n";
-    for smuggled in [
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: 13\r\nContent-Length: 5\r\n\r\n{body}"
-        ),
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: -1\r\n\r\n{body}"
-        ),
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: +13\r\n\r\n{body}"
-        ),
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked, identity\r\n\r\n{body}"
-        ),
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked\r\n\r\nzz\r\n{body}"
-        ),
-        format!(
-            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{body}"
-        ),
-        format!("GET /api/v1/queues HTTP/1.1\r\nHost : localhost\r\n\r\n{hidden}"),
-        format!("GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n folded: x\r\n\r\n{hidden}"),
-        "GET /api/v1/queues\r\n\r\n".to_owned(),
-        "GET  /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-        "GET /api/v1/queues HTTP/3.0\r\nHost: localhost\r\n\r\n".to_owned(),
-        "G\0T / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(70_000)),
-        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000)),
-        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0".to_owned(),
-    ] {
-        let answer = send(&http, smuggled.as_bytes());
-        assert!(
-            !answer.starts_with("HTTP/1.1 2"),
-            "{:?}: {answer}",
-            &smuggled[..60.min(smuggled.len())]
-        );
-        assert!(!answer.contains("/hidden"), "{answer}");
-    }
-    let both = format!(
-        "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: 4\r\n\
-         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
-    );
-    let answer = send(&http, both.as_bytes());
-    assert!(!answer.contains("/hidden"), "the connection ends after such a request: {answer}");
-    assert_eq!(get(&http, "/api/v1/tasks").json()["tasks"], json!([]));
-}
-
-#[test]
-fn a_large_body_is_refused_before_it_is_read() {
-    let data = TempDir::new().expect("a folder");
-    let (_broker, http) = start(data.path(), &[]);
-    let head = "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-                Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
-    assert_eq!(parse(&send(&http, head.as_bytes())).status, 413);
-    let payload = "x".repeat(9 * 1024 * 1024);
-    let large = post(&http, "/api/v1/tasks", &json!({"name": "a", "args": [payload]}));
-    assert_eq!((large.status, large.code()), (413, "payload_too_large".to_owned()));
-    let payload = "x".repeat(7 * 1024 * 1024);
-    let fits = post(&http, "/api/v1/tasks", &json!({"name": "a", "args": [payload]}));
-    assert_eq!(fits.status, 201, "{}", fits.body);
+    assert!(queue.next().is_none());
 }
 
 #[test]
@@ -492,9 +336,28 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
     let began = Instant::now();
     while look(web, "one").status != 401 {
         assert!(began.elapsed() < DEADLINE, "the token still counts");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::yield_now();
     }
     assert_eq!(look(ops, "one").status, 200);
+}
+
+#[test]
+fn the_manual_is_typed_as_it_stands() {
+    if finish(std::process::Command::new("curl").arg("--version"), "").code != Some(0) {
+        return crate::process::skip("there is no curl");
+    }
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let manual = include_str!("../../../deploy/HTTP.md");
+    let block = manual.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines: Vec<&str> = block.expect("there is a block").lines().collect();
+    assert!(lines.len() > 8, "{lines:?}");
+    for line in lines {
+        let line = line.replacen("curl ", "curl -sS --fail-with-body ", 1);
+        let line = line.replace("localhost:23538", &http);
+        let done = finish(std::process::Command::new("sh").args(["-c", &line]), "");
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{line}: {done:?}");
+    }
 }
 
 #[test]

@@ -81,6 +81,12 @@ pub(crate) fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send
     receiver.recv_timeout(DEADLINE).expect("it ends within the deadline")
 }
 
+/// Says that a test was skipped, and why.
+#[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
 /// The documents of an output with `--json`: one on each line.
 pub(crate) fn documents(text: &str) -> Vec<Value> {
     text.lines()

@@ -129,6 +129,33 @@ fn o20_a_hang_up_reads_the_settings_again() {
 }
 
 #[test]
+fn o7_a_reload_that_fails_is_told_to_monitors_until_one_succeeds() {
+    let served = Served::start("connections_max = 17\n");
+    let told = || {
+        let output = served.broker.run(&["stats", "--broker", "--json"]);
+        let broker = documents(&output.stdout).remove(0);
+        let at = broker["reloaded_at_ms"].as_i64().expect("a time");
+        (broker["reload_failed"].as_bool().expect("a truth value"), at)
+    };
+    let (failed, started) = told();
+    assert!(!failed);
+    // The first cannot be read, the second is not allowed.
+    for (count, settings) in
+        ["connections_max = many\n", "connections_max = 0\n"].iter().enumerate()
+    {
+        served.write(settings);
+        served.hang_up();
+        served.wait_for(NOT_TAKEN, count + 1);
+        let (failed, at) = told();
+        assert!(failed && at >= started, "{settings}: {at} after {started}");
+    }
+    served.write("connections_max = 18\n");
+    served.hang_up();
+    served.wait_for(READ, 1);
+    assert!(!told().0);
+}
+
+#[test]
 fn o20_a_broken_file_changes_nothing_and_the_log_says_where() {
     let good = "connections_max = 17\n";
     let served = Served::start(good);

@@ -152,8 +152,10 @@ fn the_readme_names_every_field_of_every_document() {
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
     let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]).stdout;
     worker.fail("ValueError", "no song");
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["info"],
+        &["stats"],
+        &["stats", "--broker"],
         &["result", "a", "--wait"],
         &["show", "a"],
         &["queues"],
@@ -176,8 +178,13 @@ fn the_readme_names_every_field_of_every_document() {
         // The documents of one command have the same fields.
         let document = &documents(text)[0];
         for field in document.as_object().expect("an object").keys() {
+            // Beside each time in milliseconds stands the same time as text.
+            let name = match field.strip_suffix("at") {
+                Some(_) if document.get(format!("{field}_ms")).is_some() => format!("{field}_ms"),
+                _ => field.clone(),
+            };
             let named =
-                readme.contains(&format!("`{field}`")) || readme.contains(&format!("\"{field}\""));
+                readme.contains(&format!("`{name}`")) || readme.contains(&format!("\"{name}\""));
             assert!(named, "cli/README.md does not name {field}");
         }
     }

@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 37] = [
+pub(crate) const COMMANDS: [&str; 38] = [
     "serve",
     "info",
     "submit",
@@ -24,6 +24,7 @@ pub(crate) const COMMANDS: [&str; 37] = [
     "queues purge",
     "queues delete",
     "queues set",
+    "stats",
     "dead",
     "dead list",
     "dead show",

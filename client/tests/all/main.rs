@@ -7,5 +7,6 @@ mod broker;
 mod closing;
 mod fake_broker;
 mod reconnecting;
+mod stats;
 mod waiting;
 mod watching;

@@ -7,6 +7,7 @@ mod mail;
 mod outcomes;
 mod pushed;
 mod refusals;
+mod stats;
 mod tasks;
 
 use celeriac_proto::limits;
@@ -33,7 +34,8 @@ pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
     let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes(), chords::chords()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
-    let others = [admin::admin(), admin::settings(), mail::mailboxes(), mail::bindings()];
+    let others =
+        [admin::admin(), admin::settings(), stats::stats(), mail::mailboxes(), mail::bindings()];
     parts.chain(others).chain(workers).flatten().collect()
 }
 

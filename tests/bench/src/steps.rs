@@ -231,6 +231,10 @@ impl Rig {
         self.measure_list("list, newest first", any(), true)?;
         self.measure("list of the queues", list_queues());
         self.measure("figures of the broker", Ask::Operate(Operate::Info));
+        self.measure(
+            "counters of the queues",
+            Ask::Operate(Operate::Stats { names: Vec::new(), after: None }),
+        );
         Ok(())
     }
 

@@ -136,10 +136,14 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
             watch_id: peer.watches.last().copied().unwrap_or(input.any_number()),
         }),
         7..9 => Body::Forget(wire::Forget { ids: ids(input) }),
-        9 => Body::ListQueues(wire::ListQueues {
-            queues: (0..input.below(3)).map(|_| queue(input)).collect(),
-            ..Default::default()
-        }),
+        9 => {
+            let queues = (0..input.below(3)).map(|_| queue(input)).collect();
+            // The decision takes no byte, so that the inputs of before mean the same.
+            match peer.held.len() % 2 {
+                0 => Body::ListQueues(wire::ListQueues { queues, ..Default::default() }),
+                _ => Body::Stats(wire::Stats { queues, ..Default::default() }),
+            }
+        }
         10 => Body::ConfigureQueue(wire::ConfigureQueue {
             queue: queue(input),
             settings: Some(settings(input)),

@@ -198,6 +198,7 @@ impl World {
             Body::ListTasks(wire::ListTasks::default()),
             Body::ListQueues(wire::ListQueues::default()),
             Body::Info(wire::Info {}),
+            Body::Stats(wire::Stats::default()),
         ] {
             self.frame(0, ClientFrame { request_id: 1, timeout_ms: 0, body: Some(body) });
         }

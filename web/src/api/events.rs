@@ -36,9 +36,9 @@ pub(crate) struct With {
     result: bool,
 }
 
-/// The states of a task as they change, as server-sent events. Each event is `state`, its data is the
-/// task, and its id is the generation and the version of the task. The stream ends when the task has
-/// ended. A state that `Last-Event-ID` names does not come again.
+/// The states of a task as they change, as server-sent events. Each event is `state`, its data is
+/// the task, and its id is the generation and the version of the task. The stream ends when the
+/// task has ended. A state that `Last-Event-ID` names does not come again.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/events", tag = "tasks",
     params(("id" = String, Path, description = "The id of the task"), With),

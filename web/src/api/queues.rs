@@ -98,7 +98,8 @@ impl Settings {
     }
 }
 
-/// Sets the bounds of a queue and the defaults of its tasks. A queue that does not exist is created.
+/// Sets the bounds of a queue and the defaults of its tasks. A queue that does not exist is
+/// created.
 #[utoipa::path(
     patch, path = "/api/v1/queues/{queue}", tag = "queues", request_body = Settings,
     params(("queue" = String, Path, description = "The name of the queue")),

@@ -1,7 +1,7 @@
 //! The broker itself as programs read it.
 //!
-//! The names in [`BrokerDocument`] are a contract with scripts: `cli/README.md` lists them, and a test
-//! compares the two.
+//! The names in [`BrokerDocument`] are a contract with scripts: `cli/README.md` lists them, and a
+//! test compares the two.
 
 use celeriac_client::{BrokerInfo, BrokerLimits};
 use serde::Serialize;

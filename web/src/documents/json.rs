@@ -46,8 +46,8 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// A count. JavaScript reads each number as a float, so that it would round a number above 2^53: such
-/// a count is text.
+/// A count. JavaScript reads each number as a float, so that it would round a number above 2^53:
+/// such a count is text.
 #[derive(Debug, Clone, Copy)]
 pub struct Count(pub(crate) u64);
 

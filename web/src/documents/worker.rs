@@ -1,7 +1,7 @@
 //! A worker as programs read it.
 //!
-//! The names in [`WorkerDocument`] are a contract with scripts: `cli/README.md` lists them, and a test
-//! compares the two.
+//! The names in [`WorkerDocument`] are a contract with scripts: `cli/README.md` lists them, and a
+//! test compares the two.
 
 use celeriac_client::WorkerStatus;
 use serde::Serialize;

@@ -31,8 +31,8 @@ struct Labels {
 }
 
 impl Others {
-    /// The busiest queues by themselves, and the others as one. `removed` are the counters of queues
-    /// that are gone.
+    /// The busiest queues by themselves, and the others as one. `removed` are the counters of
+    /// queues that are gone.
     pub(crate) fn fold(
         &self,
         caller: &Caller,
@@ -79,7 +79,8 @@ impl Labels {
         queues
     }
 
-    /// Gives labels to the busiest queues while there are free ones and no queue is among the others.
+    /// Gives labels to the busiest queues while there are free ones and no queue is among the
+    /// others.
     fn name_new_ones(&mut self, queues: &[QueueStats]) {
         if self.has_others {
             return;
@@ -91,7 +92,8 @@ impl Labels {
         self.named.extend(new.iter().take(free).map(|queue| (queue.name.clone(), None)));
     }
 
-    /// Notes the counters of the named queues. A queue whose counters have fallen was gone meanwhile.
+    /// Notes the counters of the named queues. A queue whose counters have fallen was gone
+    /// meanwhile.
     fn note(&mut self, queues: &[QueueStats]) {
         let now: HashMap<&str, &QueueCounters> =
             queues.iter().map(|queue| (queue.name.as_str(), &queue.counters)).collect();
@@ -149,4 +151,66 @@ fn empty(queue: &mut QueueStats) {
     queue.slots_free = 0;
     queue.waiting_paused = 0;
     queue.waiting_no_worker = 0;
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_client::Stats;
+    use celeriac_proto::wire;
+
+    use super::*;
+
+    fn stats(queues: &[(String, u64)], removed: u64) -> Stats {
+        let counters =
+            |submitted_total| Some(wire::QueueCounters { submitted_total, ..Default::default() });
+        let queues = queues.iter().map(|(name, submitted)| wire::QueueStats {
+            name: name.clone(),
+            ready: 1,
+            counters: counters(*submitted),
+            ..Default::default()
+        });
+        let removed_queues = counters(removed);
+        Stats::from(wire::StatsReply {
+            queues: queues.collect(),
+            broker: Some(wire::BrokerStats { removed_queues, ..Default::default() }),
+            ..Default::default()
+        })
+    }
+
+    fn fold(labels: &mut Labels, queues: &[(String, u64)], removed: u64) -> Vec<QueueStats> {
+        let Stats { queues, broker, .. } = stats(queues, removed);
+        let removed = broker.map(|broker| broker.removed_queues);
+        labels.fold(queues, removed.as_ref())
+    }
+
+    fn other(queues: &[QueueStats]) -> Option<(u64, u64)> {
+        let other = queues.iter().find(|queue| queue.name == OTHER)?;
+        Some((other.counters.submitted, other.ready))
+    }
+
+    #[test]
+    fn o34_beyond_two_hundred_queues_the_others_stand_together_and_no_counter_falls() {
+        let mut labels = Labels::default();
+        let mut all: Vec<(String, u64)> = (0..200).map(|n| (format!("q{n}"), 1_000 + n)).collect();
+        assert_eq!(fold(&mut labels, &all, 5).len(), 200);
+        // Two more: they stand together, with what queues had that were gone before.
+        all.extend([("late".to_owned(), 9_000), ("later".to_owned(), 10)]);
+        let folded = fold(&mut labels, &all, 5);
+        assert_eq!((folded.len(), other(&folded)), (201, Some((9_015, 2))));
+        // One of the others goes: what it had is in the counters of removed queues.
+        all.retain(|(name, _)| name != "late");
+        let folded = fold(&mut labels, &all, 9_005);
+        assert_eq!(other(&folded), Some((9_015, 1)));
+        // A named one goes, and later comes back with counters from zero.
+        all.retain(|(name, _)| name != "q7");
+        let folded = fold(&mut labels, &all, 9_005 + 1_007);
+        assert_eq!((folded.len(), other(&folded)), (200, Some((9_015, 1))));
+        all.push(("q7".to_owned(), 3));
+        let folded = fold(&mut labels, &all, 9_005 + 1_007);
+        assert_eq!((folded.len(), other(&folded)), (201, Some((9_015, 1))));
+        // All of the others are gone: their counters stay.
+        all.retain(|(name, _)| name != "later");
+        let folded = fold(&mut labels, &all, 9_005 + 1_007 + 10);
+        assert_eq!(other(&folded), Some((9_015, 0)));
+    }
 }

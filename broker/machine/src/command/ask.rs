@@ -147,6 +147,13 @@ pub enum Operate {
     Backup(PathBuf),
     /// The figures of the broker itself.
     Info,
+    /// The counters of queues, and on the first page those of the broker.
+    Stats {
+        /// Empty: every queue.
+        names: Vec<QueueName>,
+        /// Only queues whose names come after this name.
+        after: Option<QueueName>,
+    },
 }
 
 /// A checked task of a producer. For an absent field the default of the queue or the broker

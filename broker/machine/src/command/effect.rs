@@ -8,8 +8,8 @@ use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Tim
 
 use super::{
     BindingOutline, BrokerOutline, ChordState, ConnectionKey, Cursor, DeliveredMail,
-    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome,
-    TaskOutline, WatchKey, WorkerKey, WorkerOutline,
+    DeliveryOutline, MailConsumerKey, MailboxOutline, QueueOutline, RequestId, Stats,
+    StoredOutcome, TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -111,6 +111,7 @@ pub enum Outlines {
     Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
     Bindings { bindings: Vec<BindingOutline>, is_last: bool },
     Broker(Box<BrokerOutline>),
+    Stats(Box<Stats>),
 }
 
 /// One page of a listing of tasks.
@@ -246,4 +247,30 @@ pub enum Code {
     ShuttingDown,
     SessionLost,
     Internal,
+}
+
+impl Code {
+    /// Every code, in the order of the list above.
+    pub const ALL: [Code; 20] = [
+        Code::Malformed,
+        Code::FrameTooLarge,
+        Code::Unsupported,
+        Code::VersionMismatch,
+        Code::Handshake,
+        Code::Unauthenticated,
+        Code::Forbidden,
+        Code::InvalidArgument,
+        Code::PayloadTooLarge,
+        Code::ResultTooLarge,
+        Code::NotFound,
+        Code::TaskExists,
+        Code::NotFinished,
+        Code::StaleLease,
+        Code::QueueFull,
+        Code::DiskFull,
+        Code::Overloaded,
+        Code::ShuttingDown,
+        Code::SessionLost,
+        Code::Internal,
+    ];
 }

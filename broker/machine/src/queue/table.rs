@@ -5,11 +5,12 @@
 //! or a pause. Ended tasks need only its number and its name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use celeriac_proto::QueueName;
 
 use super::Queue;
-use crate::command::{Code, Refusal};
+use crate::command::{Code, QueueCounters, Refusal};
 use crate::keys::QueueKey;
 
 /// The maximum number of queues in use at once. A queue is for a kind of work, not for a single
@@ -31,8 +32,10 @@ pub(crate) struct Queues {
     by_name: BTreeMap<QueueName, QueueKey>,
     /// The number of queues in use, without the default queue.
     in_use: usize,
-    /// Queues that may be no longer needed. `sweep` checks them.
+    /// Queues that may be no longer needed, or by ended tasks alone. `sweep` checks them.
     retired: Vec<QueueKey>,
+    /// The counters of the queues that are gone or were deleted.
+    removed: QueueCounters,
     /// Queues that have a ready task and a worker that could take a task.
     pub ready: BTreeSet<QueueKey>,
     /// The queue asked for last: batches are mostly for one queue.
@@ -48,6 +51,7 @@ impl Default for Queues {
             by_name: BTreeMap::from([(name, DEFAULT)]),
             in_use: 0,
             retired: Vec::new(),
+            removed: QueueCounters::default(),
             ready: BTreeSet::new(),
             latest: DEFAULT,
         }
@@ -110,7 +114,25 @@ impl Queues {
 
     /// The queues that listings show, by name.
     pub fn listed(&self) -> impl Iterator<Item = QueueKey> {
-        self.by_name.values().copied().filter(|key| self.is_listed(*key))
+        self.listed_after(None)
+    }
+
+    /// The queues that listings show and whose names come after this name.
+    pub fn listed_after(&self, after: Option<&QueueName>) -> impl Iterator<Item = QueueKey> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.by_name.range::<QueueName, _>((from, Bound::Unbounded));
+        later.map(|(_, key)| *key).filter(|key| self.is_listed(*key))
+    }
+
+    /// What has happened in queues that are gone, or before queues were deleted.
+    pub fn removed(&self) -> &QueueCounters {
+        &self.removed
+    }
+
+    /// Makes the settings and counters of a queue those of a new one.
+    pub fn reset(&mut self, key: QueueKey) {
+        let counters = self.queue_mut(key).reset();
+        self.removed.add(&counters);
     }
 
     /// Whether listings show the queue. They leave out a queue that has only ended tasks, unless
@@ -155,7 +177,7 @@ impl Queues {
             return;
         }
         self.in_use = self.in_use + usize::from(is) - usize::from(was);
-        if !is && self.queue(key).tasks == 0 {
+        if !is {
             self.retired.push(key);
         }
     }
@@ -167,11 +189,16 @@ impl Queues {
         }
     }
 
-    /// Removes queues that nothing needs. The caller must hold no number of a queue.
+    /// Removes queues that nothing needs, and the counters of those that no listing shows. The
+    /// caller must hold no number of a queue.
     pub fn sweep(&mut self) {
         while let Some(key) = self.retired.pop() {
             let place = &mut self.queues[key as usize];
-            if let Some(queue) = place.take_if(|queue| queue.tasks == 0 && !queue.is_in_use()) {
+            let Some(queue) = place.as_mut().filter(|queue| !queue.is_in_use()) else { continue };
+            if queue.dead == 0 {
+                self.removed.add(&std::mem::take(&mut queue.counters));
+            }
+            if let Some(queue) = place.take_if(|queue| queue.tasks == 0) {
                 self.by_name.remove(&queue.record.name);
                 self.free.push(key);
             }

@@ -9,6 +9,7 @@
 
 mod chords;
 mod compare;
+mod counters;
 mod many;
 mod names;
 mod outcomes;
@@ -196,6 +197,7 @@ impl Model {
                 assert!(self.reference.is_known(queue) && !self.reference.has_started(queue));
                 assert_eq!(count, self.reference.purge(queue));
                 self.reference.resume(queue);
+                self.reference.remove_counters(queue);
             }
             (
                 Step::Purge(queue) | Step::Delete(queue),

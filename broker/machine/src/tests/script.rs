@@ -5,6 +5,7 @@
 //! log.
 
 mod asks;
+mod counted;
 mod mail;
 mod shown;
 

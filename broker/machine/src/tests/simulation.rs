@@ -146,7 +146,7 @@ impl World {
                 let drain = self.below(3) == 0;
                 self.ask(peer, Ask::Operate(Operate::Drain(drain)));
             }
-            _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
+            _ => self.give_sign(peer),
         }
     }
 

@@ -169,6 +169,9 @@ requests! {
     Drain [Operator] Whole |_| Ask::Drain(wire::Drain { draining: false });
     LogFilter [Reader Operator] Whole |_| Ask::LogFilter(wire::LogFilter::default());
     Info [Reader Operator] Whole |_| Ask::Info(wire::Info {});
+    Stats [Reader Operator] Named |about| Ask::Stats(wire::Stats {
+        queues: about.queues.clone(), ..Default::default()
+    });
     DeclareMailbox [Producer Worker Operator] Named |about| {
         let mailbox = format!("{}.mail", last(&about.queues));
         Ask::DeclareMailbox(wire::DeclareMailbox { mailbox, ..Default::default() })

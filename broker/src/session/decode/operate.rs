@@ -29,6 +29,12 @@ pub(super) fn list_queues(list: wire::ListQueues) -> Checked<Operate> {
     Ok(Operate::ListQueues { names: queue_names(list.queues)?, after })
 }
 
+pub(super) fn stats(stats: wire::Stats) -> Checked<Operate> {
+    at_most_a_batch(stats.queues.len())?;
+    let after = queue_cursor(&stats.cursor)?;
+    Ok(Operate::Stats { names: queue_names(stats.queues)?, after })
+}
+
 pub(super) fn configure_queue(configure: wire::ConfigureQueue) -> Checked<Operate> {
     Ok(Operate::ConfigureQueue(queue_record(configure.queue, configure.settings)?))
 }

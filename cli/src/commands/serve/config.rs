@@ -15,7 +15,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
-use super::http::{HttpAddress, HttpConfig};
+use super::http_config::{HttpAddress, HttpConfig};
 use super::units::{parse_ms, size, span};
 use crate::byte_size::parse_bytes;
 use crate::exit::Failure;
@@ -74,7 +74,7 @@ pub(super) struct ConfigLayer {
     #[arg(value_parser = parse_address)]
     pub(super) listen_plain: Option<SocketAddr>,
 
-    /// The address for HTTP, or `off` [default: 127.0.0.1 and the port after that of `listen`]
+    /// The address for HTTP, or off; without it 127.0.0.1 and the port above that of --listen
     #[arg(long, env = "CELERIAC_HTTP_LISTEN", value_name = "ADDRESS:PORT|off")]
     pub(super) http_listen: Option<HttpAddress>,
 

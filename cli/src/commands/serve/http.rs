@@ -1,10 +1,8 @@
 //! The HTTP side within the process of the broker: its address, and its way to the broker, which is
 //! the door of `celeriac_broker` and no socket.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use celeriac_broker::{Certificates, Control, Door, Origin, Restored, ShownCertificate};
@@ -12,106 +10,16 @@ use celeriac_client::connection::{Connector, Halves};
 use celeriac_client::{BrokerUrl, Client, ClientBuilder};
 use celeriac_web::Web;
 use celeriac_web::caller::Caller;
-use celeriac_web::config::WebConfig;
 use celeriac_web::upstream::{Health, Upstream};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::sockets::Sockets;
+use super::config::ServeConfig;
+use super::http_config::HttpAddress;
+use super::sockets::{self, Sockets};
 use crate::exit::Failure;
 use crate::http_tls::secure;
-
-/// The settings of the HTTP side.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct HttpConfig {
-    pub(super) http_listen: HttpAddress,
-    pub(super) http_hosts: Vec<String>,
-    pub(super) http_origins: Vec<String>,
-    pub(super) http_path_prefix: String,
-    pub(super) http_trusted_proxies: Vec<IpAddr>,
-    pub(super) metrics_public: bool,
-}
-
-impl HttpConfig {
-    /// The settings as the HTTP side has them.
-    pub(super) fn of_web(&self, knows_callers: bool) -> WebConfig {
-        WebConfig {
-            hosts: self.http_hosts.clone(),
-            origins: self.http_origins.clone(),
-            trusted_proxies: self.http_trusted_proxies.clone(),
-            path_prefix: self.http_path_prefix.clone(),
-            metrics_public: self.metrics_public,
-            knows_callers,
-        }
-    }
-}
-
-/// Where the HTTP side listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HttpAddress {
-    /// There is no HTTP side.
-    Off,
-    /// An address of the settings.
-    At(SocketAddr),
-    /// The address that nobody has set. A broker that finds it taken goes on without HTTP: another
-    /// broker of this machine may have it.
-    Default(SocketAddr),
-}
-
-impl HttpAddress {
-    /// The default beside this address of the protocol: this machine alone, and the next port.
-    pub(super) fn beside(listen: SocketAddr) -> Self {
-        let port = match listen.port() {
-            0 => 0,
-            u16::MAX => return Self::Off,
-            port => port + 1,
-        };
-        Self::Default(SocketAddr::from(([127, 0, 0, 1], port)))
-    }
-
-    pub(super) fn address(self) -> Option<SocketAddr> {
-        match self {
-            Self::Off => None,
-            Self::At(address) | Self::Default(address) => Some(address),
-        }
-    }
-}
-
-impl FromStr for HttpAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "" | "off" => Ok(Self::Off),
-            text => text.parse().map(Self::At).map_err(|_| {
-                "give an IP address and a port, such as 127.0.0.1:23538, or off".to_owned()
-            }),
-        }
-    }
-}
-
-impl fmt::Display for HttpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address() {
-            Some(address) => address.fmt(f),
-            None => f.write_str("off"),
-        }
-    }
-}
-
-impl Serialize for HttpAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HttpAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// The HTTP side while it serves.
 pub(super) struct Http {
@@ -122,13 +30,27 @@ pub(super) struct Http {
 
 /// What the HTTP side needs of the broker, before the broker serves.
 pub(super) struct Inside {
-    pub(super) door: Door,
-    pub(super) restored: Restored,
+    door: Door,
+    restored: Restored,
     /// The broker, once it serves.
-    pub(super) control: watch::Receiver<Option<Control>>,
-    pub(super) certificates: Option<Certificates>,
+    control: watch::Receiver<Option<Control>>,
+    certificates: Option<Certificates>,
     /// The token with which the figures for everybody are read.
-    pub(super) metrics_token: Option<String>,
+    metrics_token: Option<String>,
+}
+
+impl Inside {
+    pub(super) fn new(
+        config: &ServeConfig,
+        door: Door,
+        restored: Restored,
+        control: watch::Receiver<Option<Control>>,
+        certificates: Option<Certificates>,
+    ) -> Self {
+        let token = config.broker.token.clone();
+        let metrics_token = token.filter(|_| config.http.metrics_public);
+        Self { door, restored, control, certificates, metrics_token }
+    }
 }
 
 impl Http {
@@ -137,11 +59,11 @@ impl Http {
     /// # Errors
     /// An address that was set cannot be used.
     pub(super) async fn start(
-        config: &HttpConfig,
-        knows_callers: bool,
+        config: &ServeConfig,
         sockets: &mut Sockets,
         inside: Inside,
     ) -> Result<Option<Self>, Failure> {
+        let (config, knows_callers) = (&config.http, config.broker.knows_clients());
         let Some(listener) = listen(config.http_listen, sockets.http.take()).await? else {
             return Ok(None);
         };
@@ -173,12 +95,12 @@ async fn listen(
     socket: Option<std::net::TcpListener>,
 ) -> Result<Option<TcpListener>, Failure> {
     if let Some(socket) = socket {
-        let listener = super::listen(Some(socket), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let listener = sockets::listen(Some(socket), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         return Ok(Some(listener));
     }
     match address {
         HttpAddress::Off => Ok(None),
-        HttpAddress::At(address) => super::listen(None, address).await.map(Some),
+        HttpAddress::At(address) => sockets::listen(None, address).await.map(Some),
         HttpAddress::Default(address) => match TcpListener::bind(address).await {
             Ok(listener) => Ok(Some(listener)),
             Err(error) => {

@@ -34,10 +34,13 @@ impl Reload {
                     tracing::warn!(settings, "these settings have changed and need a restart");
                 }
             }
-            Err(error) => tracing::error!(
-                error,
-                "the settings were read again and nothing of them is taken: the ones before still count"
-            ),
+            Err(error) => {
+                self.control.note_failed_reload();
+                tracing::error!(
+                    error,
+                    "the settings were read again and nothing of them is taken: the ones before still count"
+                );
+            }
         }
     }
 

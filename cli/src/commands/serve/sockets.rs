@@ -1,11 +1,13 @@
 //! The sockets that a service manager has opened for the broker (`LISTEN_FDS`). They stay open
 //! while the broker restarts, so no client is refused meanwhile.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
+use tokio::net;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// The names that the sockets have by `FileDescriptorName=` of a socket unit.
 const NAME: &str = "celeriac";
@@ -59,6 +61,24 @@ impl Sockets {
         [&self.listener, &self.plain]
             .map(|socket| socket.as_ref().and_then(|socket| socket.local_addr().ok()))
     }
+}
+
+/// Listens on the socket that was handed over, or on the address.
+pub(super) async fn listen(
+    socket: Option<TcpListener>,
+    address: SocketAddr,
+) -> Result<net::TcpListener, Failure> {
+    let listener = match socket {
+        Some(socket) => {
+            socket.set_nonblocking(true).and_then(|()| net::TcpListener::from_std(socket))
+        }
+        None => net::TcpListener::bind(address).await,
+    };
+    listener.map_err(|error| cannot_listen(address, &error))
+}
+
+pub(super) fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    Failure::new(Exit::Address, format!("cannot listen on {address}: {error}"))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -63,22 +63,26 @@ fn broker_info() -> BrokerInfo {
         queues: 3,
         mailboxes: 2,
         tasks: Some(TaskCounts { ready: 12, scheduled: 3, leased: 4, dead: 1, ended: 980 }),
-        data: Some(DataUsage {
-            live_bytes: 1 << 20,
-            log_bytes: 2 << 20,
-            file_bytes: 24 << 20,
-            reusable_bytes: 8 << 20,
-            disk_free_bytes: 512 << 20,
-            disk_bytes: 20 << 30,
-            disk_low_bytes: 1 << 30,
-            disk_is_low: true,
-            usable_bytes: Some(500 << 20),
-        }),
+        data: Some(data_usage()),
         limits: Some(usual_limits()),
         heartbeat_ms: 5_000,
         lease_ms: 15_000,
         result_ttl_ms: 86_400_000,
         draining: false,
+    }
+}
+
+pub(super) fn data_usage() -> DataUsage {
+    DataUsage {
+        live_bytes: 1 << 20,
+        log_bytes: 2 << 20,
+        file_bytes: 24 << 20,
+        reusable_bytes: 8 << 20,
+        disk_free_bytes: 512 << 20,
+        disk_bytes: 20 << 30,
+        disk_low_bytes: 1 << 30,
+        disk_is_low: true,
+        usable_bytes: Some(500 << 20),
     }
 }
 

@@ -5,7 +5,7 @@ use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
     Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, Drain, Info,
     ListQueues, ListTasks, ListWorkers, LogFilter, OrderWorkers, PauseQueues, PurgeQueue,
-    QueueSettings, ReplayDead, TaskFilter, TaskState, order,
+    QueueSettings, ReplayDead, Stats, TaskFilter, TaskState, order,
 };
 
 use super::{ID, ids, vector};
@@ -104,6 +104,16 @@ pub(super) fn broker() -> Vec<Vector<ClientFrame>> {
             "More lines of one part.",
             21,
             Body::LogFilter(LogFilter { filter: Some("info,celeriac_broker=debug".into()) }),
+        ),
+        vector("stats", "The counters of all queues.", 22, Body::Stats(Stats::default())),
+        vector(
+            "stats/page",
+            "Two queues, from behind the first on.",
+            23,
+            Body::Stats(Stats {
+                queues: ids(&["night", "songs"]),
+                cursor: Bytes::from_static(b"night"),
+            }),
         ),
     ]
 }

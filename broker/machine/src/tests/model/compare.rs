@@ -39,6 +39,7 @@ impl Model {
             self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
         assert_eq!(found, known.collect(), "the machine, then the reference");
         self.compare_dead();
+        self.compare_counters();
         let answer = self
             .answer(CLIENT, Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }));
         let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {

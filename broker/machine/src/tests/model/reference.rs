@@ -2,6 +2,7 @@
 //! indexes and records. Each step checks the time, and each query looks at all entries.
 
 mod chords;
+pub(super) mod counters;
 mod deliveries;
 mod many;
 mod outcomes;
@@ -15,6 +16,7 @@ use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
 use super::steps::{End, Says, Submit};
 use crate::command::{CancelMode, CancelOutcome, Now, Release};
+use counters::{Back, Counters};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
@@ -59,6 +61,14 @@ pub(super) struct Task {
     /// When the task ended: on the wall clock, and on a clock that is never set.
     ended_at: i64,
     ended: i64,
+    /// When the task was submitted, on the wall clock.
+    submitted_at: i64,
+    /// Since when the task is ready, on the monotonic clock, and whether no worker has had it since.
+    ready: i64,
+    is_ready_anew: bool,
+    /// When the handler began, on the steady clock and on the wall clock.
+    began: i64,
+    began_at: i64,
 }
 
 #[derive(Debug)]
@@ -87,6 +97,9 @@ pub(super) struct Reference {
     ended_as: State,
     /// The steady clock minus the monotonic clock.
     steady: i64,
+    /// What has happened in each queue that listings show, and in those of before.
+    counters: BTreeMap<u8, Counters>,
+    pub removed: Counters,
 }
 
 impl Reference {
@@ -94,6 +107,7 @@ impl Reference {
         let (tasks, sessions, line, paused, chords) = Default::default();
         let (ended_as, drain) = (State::Revoked, false);
         let (submitted, order, steady) = (0, 0, now.wall);
+        let (counters, removed) = Default::default();
         Self {
             now,
             tasks,
@@ -106,6 +120,8 @@ impl Reference {
             order,
             ended_as,
             steady,
+            counters,
+            removed,
         }
     }
 
@@ -116,9 +132,10 @@ impl Reference {
 
     fn line_up(&mut self, id: u8) {
         self.order += 1;
-        let order = self.order;
+        let (order, ready) = (self.order, self.now.mono as i64);
         self.line.push(id);
-        self.task(id).order = order;
+        let task = self.task(id);
+        (task.order, task.ready, task.is_ready_anew) = (order, ready, true);
     }
 
     fn task(&mut self, id: u8) -> &mut Task {
@@ -127,6 +144,7 @@ impl Reference {
 
     /// A change of state that a restart restores.
     fn becomes(&mut self, id: u8, state: State) {
+        self.count(id, state);
         self.line.retain(|other| *other != id);
         let ended = (self.now.wall, self.steady + self.now.mono as i64);
         let task = self.task(id);
@@ -176,18 +194,19 @@ impl Reference {
             || (task.losses == 1 && task.attempts + task.silent + 1 >= task.submit.attempts_max)
     }
 
-    fn requeue(&mut self, id: u8) {
+    fn requeue(&mut self, id: u8, back: Back) {
+        self.count_back(id, back);
         self.becomes(id, State::Queued);
         let order = self.tasks[&id].order;
         let earlier = |other: &&u8| self.tasks[*other].order < order;
         self.line.insert(self.line.iter().take_while(earlier).count(), id);
     }
 
-    fn hand_back(&mut self, id: u8) {
+    fn hand_back(&mut self, id: u8, back: Back) {
         let task = self.task(id);
         task.deliveries -= 1;
         task.attempts -= u32::from(task.state == State::Started);
-        self.requeue(id);
+        self.requeue(id, back);
     }
 
     /// Whether the peer holds this lease now.
@@ -230,13 +249,11 @@ impl Reference {
             End::Release(Release::Unfinished) if started && task.settled => {
                 self.becomes(id, State::Failure);
             }
-            End::Release(_) => {
-                self.hand_back(id);
-                // A task that a worker hands back after the expiry does not wait again.
-                if task.submit.expires.is_some_and(|at| at <= self.now.wall) {
-                    self.becomes(id, State::Revoked);
-                }
+            // A task that a worker hands back after the expiry does not wait again.
+            End::Release(_) if task.submit.expires.is_some_and(|at| at <= self.now.wall) => {
+                self.becomes(id, State::Revoked);
             }
+            End::Release(_) => self.hand_back(id, Back::Released),
             End::Fail { last: false, .. }
                 if task.attempts < task.submit.attempts_max && !task.settled =>
             {
@@ -297,7 +314,7 @@ impl Reference {
         unstarted.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in unstarted {
             self.task(id).deliveries -= 1;
-            self.requeue(id);
+            self.requeue(id, Back::Taken);
         }
     }
 
@@ -378,7 +395,7 @@ impl Reference {
         lost.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in lost {
             if on_purpose && self.tasks[&id].state == State::Leased {
-                self.hand_back(id);
+                self.hand_back(id, Back::Taken);
                 continue;
             }
             let task = self.task(id);
@@ -401,7 +418,7 @@ impl Reference {
         } else if started && task.settled || (started || task.alone) && is_over {
             self.becomes(id, State::Failure);
         } else {
-            self.requeue(id);
+            self.requeue(id, Back::Lost);
         }
     }
 
@@ -439,16 +456,6 @@ impl Reference {
         self.sessions.iter().find(|(_, session)| connected(session)).map(|(id, _)| *id)
     }
 
-    /// READY, SCHEDULED, LEASED and dead tasks of a queue.
-    pub fn counts(&self, queue: u8) -> [u64; 4] {
-        use State::*;
-        let count = |states: &[State]| {
-            self.ids(|task| task.submit.queue == queue && states.contains(&task.state)).len()
-        };
-        [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])]
-            .map(|n| n as u64)
-    }
-
     /// A restart keeps only stored data, and no connection.
     pub fn restart(&mut self) {
         let now = self.now;
@@ -459,6 +466,7 @@ impl Reference {
             // The worker names its queues again when it connects.
             session.queues.clear();
         }
+        self.restart_counters();
         for task in self.tasks.values_mut() {
             task.state = task.stored.unwrap_or(task.first);
             task.ended = task.ended_at.min(now.wall);
@@ -472,7 +480,11 @@ impl Reference {
             self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
         ids.sort_by_key(|id| self.tasks[id].submitted);
         for id in ids {
+            let (ready, is_ready_anew) =
+                (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
             self.line_up(id);
+            let task = self.task(id);
+            (task.ready, task.is_ready_anew) = (ready, is_ready_anew);
         }
         let tasks = &self.tasks;
         self.line.retain(|id| tasks[id].state == State::Queued);

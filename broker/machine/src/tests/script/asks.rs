@@ -129,6 +129,10 @@ impl Scene {
                 with_tracebacks: false,
             },
             "info" => Operate::Info,
+            "stats" => Operate::Stats {
+                names: words.plain[1..].iter().map(|name| queue(name)).collect(),
+                after: words.option("after").map(queue),
+            },
             "workers" => Operate::ListWorkers { after: None, with_tracebacks: false },
             "quiet" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
             "wake" => Operate::OrderWorkers { instances: vec![first.into()], order: Order::Resume },

@@ -73,6 +73,7 @@ pub(super) fn words_of(message: Message) -> String {
             format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
         }
         Message::Show(_, Outlines::Broker(broker)) => figures(&broker),
+        Message::Show(_, Outlines::Stats(stats)) => super::counted::words_of(&stats),
         Message::Answer(_, Answer::LogFilter(filter)) => format!("filter {filter}"),
         Message::Push(Push::Signal { leases, kind, reason }) => {
             format!("signal {kind:?} leases {leases:?} ({reason})")

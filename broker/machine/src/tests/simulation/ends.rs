@@ -1,4 +1,5 @@
 //! Requests that end tasks or take up ended ones: cancels, and replays and discards of dead tasks.
+//! And requests that change nothing.
 
 use celeriac_proto::QueueName;
 
@@ -15,6 +16,15 @@ impl World {
             _ => Operate::DiscardDead(Dead::Matching(all)),
         };
         self.ask(peer, Ask::Operate(operate));
+    }
+
+    /// A sign of life, or a look at the counters.
+    pub(super) fn give_sign(&mut self, peer: usize) {
+        let ask = match self.below(2) {
+            0 => Ask::Operate(Operate::Stats { names: Vec::new(), after: None }),
+            _ => Ask::Heartbeat { memory_bytes: 0 },
+        };
+        self.ask(peer, ask);
     }
 
     /// Cancels a task, or all tasks with the tag, which takes slices.

@@ -64,6 +64,7 @@ impl Reference {
             allowed.contains(&id),
             "task {id} was handed out, and it was the turn of {allowed:?}"
         );
+        self.count_wait(id);
         self.becomes(id, State::Leased);
         let alone = self.is_suspect(id);
         let task = self.task(id);

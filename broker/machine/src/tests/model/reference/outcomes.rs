@@ -84,11 +84,14 @@ impl Reference {
         let (state, ttl_ms) = (state_of(put.says), put.result_ttl_ms.unwrap_or(DAY_MS));
         self.remove(id);
         if ttl_ms > 0 {
+            // Nobody submitted the task, and it did not end: the counters have nothing of it.
+            let counters = self.counters.clone();
             self.create(id, nothing_to_run(ttl_ms), slot, generation);
             let task = self.task(id);
             task.lease = put.lease;
             task.is_put_progress = matches!(put.says, Says::Retry | Says::Progress);
             self.becomes(id, state);
+            self.counters = counters;
         }
         (state, generation)
     }

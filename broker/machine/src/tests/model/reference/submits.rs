@@ -51,6 +51,9 @@ impl Reference {
                 _ => {}
             }
             generation += 1;
+            if !is_over {
+                self.count(id, State::Revoked);
+            }
             self.remove(id);
         }
         let state = self.create(id, submit, slot, generation);
@@ -92,8 +95,14 @@ impl Reference {
             order: 0,
             ended_at: 0,
             ended: 0,
+            submitted_at: now,
+            ready: 0,
+            is_ready_anew: true,
+            began: 0,
+            began_at: 0,
         };
         self.tasks.insert(id, task);
+        self.counters_of(id).submitted += 1;
         if state == State::Queued {
             self.line_up(id);
         }

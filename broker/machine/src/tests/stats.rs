@@ -1,0 +1,189 @@
+//! The counters of queues, and the other figures for monitors.
+
+use celeriac_proto::QueueName;
+use expect_test::expect;
+
+use super::check;
+use super::crowd::Crowd;
+use crate::command::{Ask, Message, Operate, Outlines};
+
+#[test]
+fn a_queue_counts_what_happens_to_its_tasks_and_how_long_they_wait_and_run() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a b d e
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+        submit x in=10s
+            c: Created { state: Scheduled }
+        stats
+            c: default: scheduled 1 ready 4 bytes 50 unserved 4 oldest 1000000; submitted 5 | broker: up 0ms connections 1 workers 0 lost 0 tasks 5
+        after 3s
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+        stats
+            c: default: scheduled 1 ready 2 leased 2 bytes 50 workers 1 busy 1 oldest 1000000; submitted 5 delivered 2 waits [2 up to 5000] 6000ms | broker: up 3000ms connections 2 workers 1 lost 0 tasks 5
+        start a
+            w: Ok(Started)
+        after 30ms
+        complete a
+            w: Ok(Success)
+            w: deliver d lease 3 attempt 1 delivery 1
+        fail b
+            w: Ok(Retry)
+            w: deliver e lease 4 attempt 1 delivery 1
+        stats
+            c: default: scheduled 2 leased 2 bytes 40 workers 1 busy 1; submitted 5 succeeded 1 retried 1 delivered 4 waits [4 up to 5000] 12060ms runs [1 up to 5, 1 up to 50] 30ms | broker: up 3030ms connections 2 workers 1 lost 0 tasks 5
+        reject d
+            w: Ok(Failure)
+        release e
+            w: Ok(Queued)
+            w: deliver e lease 5 attempt 1 delivery 1 again
+        after 20s
+            w: deliver b lease 6 attempt 2 delivery 1 again
+            w: closing SessionLost: nothing was heard for the lease time
+            w: closed
+        stats
+            c: default: ready 3 dead 1 bytes 30 unserved 3 oldest 1000000; submitted 5 succeeded 1 failed 1 retried 1 delivered 6 worker lost 2 released 1 waits [1 up to 5, 4 up to 5000] 12060ms runs [2 up to 5, 1 up to 50] 30ms | broker: up 23030ms connections 1 workers 0 lost 0 tasks 5
+    "#]]);
+}
+
+#[test]
+fn a_task_that_comes_back_to_its_queue_is_counted_by_its_cause_and_waits_only_once() {
+    check(expect![[r#"
+        connect c
+        connect w runs=job
+        credit w 1
+        submit a
+        after 2s
+        lose w
+        after 20s
+        stats
+        connect v runs=job
+        credit v 1
+        stats
+        pause default
+        stats
+        resume default
+        start a
+        bye v
+        stats
+    "#]]);
+}
+
+#[test]
+fn the_wait_of_a_scheduled_task_and_of_a_retry_begins_when_it_is_due() {
+    check(expect![[r#"
+        connect c
+        submit a in=10s attempts=2
+        after 14s
+        stats
+        connect w runs=job
+        credit w 1
+        stats
+        fail a
+        after 10s
+        stats
+    "#]]);
+}
+
+#[test]
+fn after_a_restart_the_counters_begin_anew_and_a_task_is_ready_since_its_submit() {
+    check(expect![[r#"
+        connect c
+        submit a
+        submit b in=5s
+        after 10s
+        restart
+        connect c
+        after 1s
+        stats
+        connect w runs=job
+        credit w 2
+        stats
+    "#]]);
+}
+
+#[test]
+fn the_counters_of_a_queue_that_is_gone_are_those_of_the_queues_that_are_gone() {
+    check(expect![[r#"
+        connect c
+        submit a queue=night ttl=0
+        submit b queue=night
+        cancel a
+        stats
+        cancel b
+        stats
+        submit d queue=night
+        stats
+        delete night
+        stats
+    "#]]);
+}
+
+#[test]
+fn a_worker_has_its_slots_in_each_of_its_queues_while_it_is_connected() {
+    check(expect![[r#"
+        connect c
+        connect w runs=job queues=default,night concurrency=3
+        connect v runs=job queues=night concurrency=2
+        credit w 5
+        credit v 1
+        stats
+        submit a queue=night
+        stats
+        serve w without=night
+        stats
+        quiet v
+        lose w
+        submit b queue=night
+        stats
+    "#]]);
+}
+
+#[test]
+fn a_client_with_a_scope_gets_the_counters_of_its_queues_alone() {
+    check(expect![[r#"
+        connect a
+        connect m sees=mine
+        submit f queue=others by=a
+        submit o queue=mine by=a
+        stats by=m
+        stats others mine by=m
+        stats by=a
+        stats by=a after=mine
+    "#]]);
+}
+
+#[test]
+fn pages_of_counters_have_each_queue_once_and_none_is_long() {
+    let name = |number: usize| QueueName::parse(format!("q{number:05}")).expect("a name");
+    let mut crowd = Crowd::new();
+    let queues = (0..6_000).map(name).collect();
+    crowd.ask(1, Ask::Operate(Operate::PauseQueues { queues, paused: true }));
+    crowd.tick_until_idle();
+    crowd.said.clear();
+    let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        crowd.ask(1, Ask::Operate(Operate::Stats { names: Vec::new(), after }));
+        let Some((_, Message::Show(_, Outlines::Stats(stats)))) = crowd.said.pop() else {
+            panic!("no answer")
+        };
+        assert_eq!(stats.broker.is_some(), pages == 0);
+        assert!(stats.queues.len() <= 2_500);
+        found.extend(stats.queues.into_iter().map(|queue| queue.name));
+        pages += 1;
+        after = stats.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<QueueName> =
+        [QueueName::default()].into_iter().chain((0..6_000).map(name)).collect();
+    assert_eq!(found, expected);
+    assert_eq!(pages, 3);
+}
