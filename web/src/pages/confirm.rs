@@ -13,6 +13,7 @@ use super::list::pairs;
 use super::look::Look;
 use super::show::{count, counted, text};
 use super::workers;
+use crate::api::filter::FilterDocument;
 use crate::problem::Problem;
 use crate::time::{ms, rfc3339};
 
@@ -80,7 +81,10 @@ async fn tasks(
     let (number, has_more, of_what) = match which {
         Which::Ids(ids) => (ids.len() as u64, false, named(ids)),
         Which::Matching { filter, until: end } => {
-            let (number, has_more) = matching(look, until(filter, *end)?).await?;
+            let (number, has_more) = match dead(look, filter).await? {
+                Some(number) => (number, false),
+                None => matching(look, until(filter, *end)?).await?,
+            };
             (
                 number,
                 has_more,
@@ -116,6 +120,19 @@ fn named(ids: &[String]) -> Markup {
         ul { @for id in ids.iter().take(IDS_SHOWN) { li { code { (text(id)) } } } }
         @if ids.len() > IDS_SHOWN { p { "and " (ids.len() - IDS_SHOWN) " more" } }
     }
+}
+
+/// How many tasks are dead, where the filter means just these: the broker counts them.
+async fn dead(look: &Look, filter: &FilterDocument) -> Result<Option<u64>, Problem> {
+    let mut rest = filter.clone();
+    let (states, queue) = (rest.state.take(), rest.queue.take());
+    if states.as_deref() != Some("FAILURE") || !rest.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match queue {
+        Some(queue) => look.queue(&queue).await?.dead,
+        None => look.queues().await?.iter().map(|queue| queue.dead).sum(),
+    }))
 }
 
 /// How many tasks match, up to a bound, and whether there may be more.

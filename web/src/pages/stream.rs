@@ -78,7 +78,8 @@ impl Open {
                 continue;
             }
             let json = serde_json::to_string(&changed).expect("texts are JSON");
-            return Some((Ok(Event::default().event("parts").data(json)), self));
+            let event = Event::default().event("parts").retry(LOOK).data(json);
+            return Some((Ok(event), self));
         }
     }
 
