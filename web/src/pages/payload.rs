@@ -1,5 +1,6 @@
 //! Arguments and results as a page shows them: JSON with line breaks and every digit as it is,
-//! other text as it is, and other bytes in base64. What is long is cut, with a sentence that says so.
+//! other text as it is, and other bytes in base64. What is long is cut, with a sentence that says
+//! so.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

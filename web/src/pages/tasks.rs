@@ -62,12 +62,13 @@ pub(super) async fn dead(look: &Look, mut asked: Asked) -> Result<Page, Problem>
 
 async fn page_of(look: &Look, kind: &Kind, list: List) -> Result<Page, Problem> {
     let rows = part(list.page(look).await, "tasks", |page| rows_of(look, kind, &list, &page))?;
-    let page = Page::new(kind.tab, kind.title).fixed(form(look, kind, &list));
-    let page = match list.is_quick() {
+    let page = Page::new(kind.tab, kind.title)
+        .fixed(form(look, kind, &list))
+        .fixed(bulk(look, kind, &list));
+    Ok(match list.is_quick() {
         true => page.live("rows", rows),
         false => page.fixed(rows),
-    };
-    Ok(page.fixed(bulk(look, kind, &list)))
+    })
 }
 
 fn rows_of(look: &Look, kind: &Kind, list: &List, page: &TaskPage) -> Markup {
