@@ -29,8 +29,8 @@ class Live(unittest.TestCase):
         self.broker.submit({"name": "a", "id": "first"})
         self.open("/queue?name=default")
         self.driver.execute_script("window.stays = 1")
-        self.broker.submit({"name": "a", "id": "second"})
-        browsing.wait(lambda: self.has("second"), "the task is on the page")
+        self.broker.submit({"name": "a", "id": "task-two"})
+        browsing.wait(lambda: self.has("task-two"), "the task is on the page")
         self.assertEqual(self.driver.execute_script("return window.stays"), 1)
 
     def test_two_tabs_show_the_same(self):
@@ -55,8 +55,8 @@ class Live(unittest.TestCase):
         live = self.driver.find_element(By.ID, "live")
         browsing.wait(lambda: live.text == "Reconnects…", "the page says that it is alone")
         self.broker.start()
-        self.broker.submit({"name": "a", "id": "second"})
-        browsing.wait(lambda: self.has("second"), "the page has what came after the restart")
+        self.broker.submit({"name": "a", "id": "task-two"})
+        browsing.wait(lambda: self.has("task-two"), "the page has what came after the restart")
         browsing.wait(lambda: live.text == "Live", "the stream is open again")
         self.assertEqual(self.driver.execute_script("return window.stays"), 1)
 
@@ -65,14 +65,14 @@ class Live(unittest.TestCase):
         self.open("/tasks")
         tick = self.driver.find_element(By.CSS_SELECTOR, "input[name=id]")
         tick.click()
-        self.broker.submit({"name": "a", "id": "second"})
-        browsing.wait(lambda: self.broker.look("/tasks/second")["id"] == "second", "it is there")
+        self.broker.submit({"name": "a", "id": "task-two"})
+        browsing.wait(lambda: self.broker.look("/tasks/task-two")["id"] == "task-two", "it is there")
         # The test is about what does not happen within some looks of the page.
         self.driver.execute_async_script("setTimeout(arguments[0], 3000)")
-        self.assertFalse(self.has("second"))
+        self.assertFalse(self.has("task-two"))
         self.assertTrue(tick.is_selected())
         tick.click()
-        browsing.wait(lambda: self.has("second"), "the page goes on")
+        browsing.wait(lambda: self.has("task-two"), "the page goes on")
 
     def test_the_switch_stops_the_page_and_stays(self):
         self.broker.submit({"name": "a", "id": "first"})
@@ -83,12 +83,12 @@ class Live(unittest.TestCase):
         self.driver.refresh()
         live = self.driver.find_element(By.ID, "live")
         self.assertEqual(live.text, "Stopped")
-        self.broker.submit({"name": "a", "id": "second"})
+        self.broker.submit({"name": "a", "id": "task-two"})
         # The test is about what does not happen within some looks of the page.
         self.driver.execute_async_script("setTimeout(arguments[0], 2500)")
-        self.assertFalse(self.has("second"))
+        self.assertFalse(self.has("task-two"))
         live.click()
-        browsing.wait(lambda: self.has("second"), "the page goes on")
+        browsing.wait(lambda: self.has("task-two"), "the page goes on")
 
 
 if __name__ == "__main__":

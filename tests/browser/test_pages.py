@@ -3,6 +3,7 @@
 import os
 import unittest
 
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -108,6 +109,19 @@ class Pages(unittest.TestCase):
         """The text of the page."""
         return self.driver.find_element(By.TAG_NAME, "body").text
 
+    def press(self, key):
+        """Presses a key, wherever the focus is."""
+        ActionChains(self.driver).send_keys(key).perform()
+
+    def tab_to(self, word):
+        """Moves the focus on until it is on the control with this word."""
+        focused = "return document.activeElement.textContent"
+        for _ in range(80):
+            self.press(Keys.TAB)
+            if self.driver.execute_script(focused) == word:
+                return
+        self.fail(f"the keyboard does not reach {word}")
+
     def test_each_page_is_free_of_faults(self):
         for path in PAGES:
             self.driver.get_log("browser")
@@ -157,26 +171,14 @@ class Pages(unittest.TestCase):
 
     def test_a_queue_is_paused_and_resumed_by_keyboard_alone(self):
         self.open("/queues")
-        active = self.driver.switch_to.active_element
-        for _ in range(60):
-            active.send_keys(Keys.TAB)
-            active = self.driver.switch_to.active_element
-            if active.text == "songs":
-                break
-        self.assertEqual(active.text, "songs")
-        outline = active.value_of_css_property("outline-style")
-        self.assertEqual(outline, "solid", "the focus is visible")
-        active.send_keys(Keys.ENTER)
+        self.tab_to("songs")
+        outline = "return getComputedStyle(document.activeElement).outlineStyle"
+        self.assertEqual(self.driver.execute_script(outline), "solid", "the focus is visible")
+        self.press(Keys.ENTER)
         browsing.wait(lambda: "Queue songs" in self.text(), "the page of the queue")
         for word, is_paused in (("Pause", True), ("Resume", False)):
-            active = self.driver.switch_to.active_element
-            for _ in range(60):
-                active.send_keys(Keys.TAB)
-                active = self.driver.switch_to.active_element
-                if active.text == word:
-                    break
-            self.assertEqual(active.text, word)
-            active.send_keys(Keys.ENTER)
+            self.tab_to(word)
+            self.press(Keys.ENTER)
             browsing.wait(
                 lambda paused=is_paused: self.broker.look("/queues/songs")["paused"] is paused,
                 word,

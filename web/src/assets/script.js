@@ -103,7 +103,7 @@
   const isHeld = (part) => {
     if (part.querySelector("input:checked")) return true;
     const active = document.activeElement;
-    if (part.contains(active) && active.matches("input, select, textarea")) return true;
+    if (part.contains(active) && active.matches("input:not([type=checkbox]), select, textarea")) return true;
     const chosen = getSelection();
     return !chosen.isCollapsed && part.contains(chosen.anchorNode);
   };

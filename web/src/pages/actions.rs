@@ -146,6 +146,9 @@ async fn outcome(look: &Look, uri: &Uri, body: Unread) -> Result<Response, Probl
     if !is_sure && let Some(question) = confirm::question(look, &action).await? {
         return Ok(confirm::page(look, uri, &action, &question, &back).into_response());
     }
+    // A queue without tasks and settings is gone, and has no page any more.
+    let ends_queue = matches!(&action, Action::Queue(QueueOrder::Purge | QueueOrder::Delete, _));
+    let back = if ends_queue { "/queues".to_owned() } else { back };
     let done = carry_out(look, action).await?;
     Ok(see(&look.visitor.site.to(&done.after(&back))))
 }
