@@ -77,9 +77,7 @@ def main():
     folder = browsing.pictures_folder(sys.argv[1])
     broker = browsing.Broker()
     workers = story(broker)
-    running = next(
-        task["id"] for task in broker.look("/tasks?queue=songs&state=STARTED")["tasks"]
-    )
+    running = next(task["id"] for task in broker.look("/tasks?queue=songs&state=STARTED")["tasks"])
     PAGES["task-that-runs"] = f"/task?id={running}"
     try:
         with browsing.chromium() as driver:

@@ -66,7 +66,9 @@ class Live(unittest.TestCase):
         tick = self.driver.find_element(By.CSS_SELECTOR, "input[name=id]")
         tick.click()
         self.broker.submit({"name": "a", "id": "task-two"})
-        browsing.wait(lambda: self.broker.look("/tasks/task-two")["id"] == "task-two", "it is there")
+        browsing.wait(
+            lambda: self.broker.look("/tasks/task-two")["id"] == "task-two", "it is there"
+        )
         # The test is about what does not happen within some looks of the page.
         self.driver.execute_async_script("setTimeout(arguments[0], 3000)")
         self.assertFalse(self.has("task-two"))
