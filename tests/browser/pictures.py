@@ -5,9 +5,8 @@ The first argument is the folder of the pictures.
 
 import sys
 
-from selenium.webdriver.common.by import By
-
 import browsing
+from selenium.webdriver.common.by import By
 
 PAGES = {
     "overview": "/",
@@ -40,10 +39,31 @@ def story(broker):
     workers = [
         broker.start_worker(*arguments)
         for arguments in (
-            ("--name", "songs.cluster", "--queue", "clusters", "--concurrency", "2")
-            + ("--", sys.executable, "-c", FAILS, "{0}"),
-            ("--name", "songs.analyse", "--queue", "songs", "--concurrency", "4")
-            + ("--", sys.executable, "-c", WORKS),
+            (
+                "--name",
+                "songs.cluster",
+                "--queue",
+                "clusters",
+                "--concurrency",
+                "2",
+                "--",
+                sys.executable,
+                "-c",
+                FAILS,
+                "{0}",
+            ),
+            (
+                "--name",
+                "songs.analyse",
+                "--queue",
+                "songs",
+                "--concurrency",
+                "4",
+                "--",
+                sys.executable,
+                "-c",
+                WORKS,
+            ),
             ("--name", "mail.send", "--queue", "mail", "--concurrency", "2", "--", "echo", "{0}"),
         )
     ]

@@ -2,9 +2,8 @@
 
 import unittest
 
-from selenium.webdriver.common.by import By
-
 import browsing
+from selenium.webdriver.common.by import By
 
 
 class Live(unittest.TestCase):

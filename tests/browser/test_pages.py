@@ -3,11 +3,10 @@
 import os
 import unittest
 
+import browsing
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-import browsing
 
 # With this many tasks each page still has to come at once.
 MANY = int(os.environ.get("CELERIAC_BROWSER_TASKS", "1000000"))
@@ -63,8 +62,10 @@ return found;
 # Controls without a name, and tables without headers.
 NAMELESS = """
 const named = (it) => it.labels?.length || it.getAttribute("aria-label") || it.textContent.trim();
-const controls = [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button")];
-const tables = [...document.querySelectorAll("table")].filter((it) => !it.querySelector("th[scope]"));
+const all = "input:not([type=hidden]), select, textarea, button";
+const controls = [...document.querySelectorAll(all)];
+const hasHead = (it) => it.querySelector("th[scope]");
+const tables = [...document.querySelectorAll("table")].filter((it) => !hasHead(it));
 return [...controls.filter((it) => !named(it)), ...tables].map((it) => it.outerHTML);
 """
 
