@@ -22,6 +22,10 @@ PAGES = {
     "not-found": "/nothing",
 }
 
+# The pictures of the README: a page, and the part of it from its top.
+SHORT = {"readme-overview": ("/", "light"), "readme-task": ("/task?id=cluster-42", "dark")}
+SHORT_HEIGHT = 1000
+
 LOOKS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (360, "light")}
 
 # A handler that fails with a traceback, and one that works for long.
@@ -110,12 +114,17 @@ def main():
                     browsing.resize(driver, width, min(height, 2400))
                     driver.find_element(By.TAG_NAME, "main")
                     driver.save_screenshot(str(folder / f"{name}-{look}.png"))
+            for name, (path, scheme) in SHORT.items():
+                browsing.prefer(driver, scheme)
+                browsing.resize(driver, 1280, SHORT_HEIGHT)
+                driver.get(broker.url + path)
+                driver.save_screenshot(str(folder / f"{name}.png"))
     finally:
         for worker in workers:
             worker.terminate()
             worker.wait()
         broker.close()
-    print(f"{len(PAGES) * len(LOOKS)} pictures are in {folder}")
+    print(f"{len(PAGES) * len(LOOKS) + len(SHORT)} pictures are in {folder}")
 
 
 if __name__ == "__main__":
