@@ -2,11 +2,15 @@
 //! entry has roles and a scope.
 //!
 //! `file` reads the file, `token` knows the form of tokens, `roles` has the table of requests,
-//! `rights` decides about one request, `audit` writes down what operators did and what was refused.
+//! `rights` decides about one request, `audit` writes down what operators did and what was refused,
+//! with `line`, `object` and `pace`.
 //! A broker without an access file has no [`Access`], and no request pays for it.
 
 mod audit;
 mod file;
+mod line;
+mod object;
+mod pace;
 mod rights;
 mod roles;
 #[cfg(test)]
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_machine::command::{Ask, Code, Connect, Refusal, Scope};
+use celeriac_machine::command::{Ask, Code, Connect, Forbidden, Produce, Refusal, Scope};
 use celeriac_record::Timestamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -26,11 +30,14 @@ use tracing::{info, warn};
 
 use crate::clock::{Clock, moment};
 use crate::config::{AuditWhat, Config};
-use audit::{Audit, Object, Who};
+use crate::cursors::{CursorKey, Cursors};
+use audit::{Audit, Paced};
 pub use file::AccessError;
 use file::{Entries, Entry, Key};
+use line::Who;
+use object::Object;
 pub use roles::Role;
-use roles::{Audited, rule};
+use roles::{Audited, Rule, rule};
 pub use token::NewToken;
 
 /// How often the broker looks whether an entry has expired.
@@ -49,6 +56,7 @@ struct Inner {
     backup_folder: Option<PathBuf>,
     audit: Audit,
     audited: AuditWhat,
+    cursors: CursorKey,
 }
 
 /// An access file that was read and is right.
@@ -135,7 +143,8 @@ impl Access {
         log(&contents.warnings, contents.entries.all().len(), "the access file was read");
         let (entries, _) = watch::channel(Arc::new(contents.entries));
         let (backup_folder, audited) = (config.backup_folder.clone(), config.audit);
-        let inner = Inner { file, clock, entries, backup_folder, audit, audited };
+        let cursors = CursorKey::draw();
+        let inner = Inner { file, clock, entries, backup_folder, audit, audited, cursors };
         Ok(Some(Self(Arc::new(inner))))
     }
 
@@ -164,7 +173,7 @@ impl Access {
             let ends = |entry: &&Entry| {
                 entry.expires.is_some_and(|at| (looked_at + 1..=now).contains(&at))
             };
-            if entries.all().iter().any(ends) {
+            if entries.each().any(|entry| ends(&entry)) {
                 self.0.entries.send_replace(entries);
             }
             looked_at = now;
@@ -199,8 +208,7 @@ impl Access {
 
     /// Writes down that nobody knows a client.
     pub(crate) fn note_failed_login(&self, peer: SocketAddr) {
-        let now = self.0.clock.now();
-        self.0.audit.failed_login(Who { entry: None, peer, at: now.wall }, now.mono);
+        self.0.audit.failed_login(Who { entry: None, peer, at: self.0.clock.now() });
     }
 }
 
@@ -214,8 +222,14 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     /// The name of its entry.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.entry.name
+    }
+
+    /// Its cursors, if it has a scope.
+    pub(crate) fn cursors(&self) -> Option<Cursors> {
+        let scope = self.entry.rights.scope.as_deref();
+        scope.map(|scope| self.access.0.cursors.within(scope))
     }
 
     /// What it may see.
@@ -227,8 +241,8 @@ impl Visitor {
     pub(crate) fn check_connect(&self, connect: &Connect) -> Result<(), Refusal> {
         let checked = self.entry.rights.check_connect(&self.entry.name, connect);
         if checked.is_err() {
-            let object = Object::default();
-            self.access.0.audit.request(self.who(), "connect_worker", &object, "forbidden");
+            let object = Object::of_worker(connect);
+            self.access.0.audit.forbidden(self.who(), "connect_worker", &object);
         }
         checked
     }
@@ -243,31 +257,55 @@ impl Visitor {
             rights::place_backup(&mut ask, self.access.0.backup_folder.as_deref())?;
             Ok(refused)
         });
+        match checked {
+            Err(refusal) => {
+                self.access.0.audit.forbidden(self.who(), rule.action, &Object::of(&ask));
+                Ask::Refuse(refusal)
+            }
+            Ok(refused) => {
+                // The items that are refused, and not the others.
+                if !refused.is_without_tasks() {
+                    self.access.0.audit.forbidden(self.who(), rule.action, &refused);
+                }
+                self.note_allowed(rule, &ask, !refused.is_without_tasks());
+                ask
+            }
+        }
+    }
+
+    fn note_allowed(&self, rule: Rule, ask: &Ask, is_refused_in_part: bool) {
         let is_written = match rule.audited {
             Audited::Always => true,
             Audited::OnWish => self.access.0.audited == AuditWhat::All,
             Audited::Never => false,
         };
-        let write = |outcome, object: &Object| {
-            self.access.0.audit.request(self.who(), rule.action, object, outcome);
+        if !is_written {
+            return;
+        }
+        let object = Object::of(ask);
+        let is_submit = matches!(ask, Ask::Produce(Produce::Submit(_)));
+        if is_submit && is_refused_in_part && object.is_without_tasks() {
+            return;
+        }
+        let is_trusted = self.access.0.audited == AuditWhat::All
+            || self.entry.rights.roles.contains(&Role::Operator);
+        let paced = if is_trusted { Paced::No } else { Paced::Yes };
+        self.access.0.audit.allowed(self.who(), rule.action, &object, paced);
+    }
+
+    /// Writes down what the machine refused.
+    pub(crate) fn note_forbidden(&self, forbidden: &Forbidden) {
+        let action = match forbidden {
+            Forbidden::Outcomes { .. } => "put_outcome",
+            Forbidden::Exchange(_) => "delete_exchange",
+            Forbidden::Mailbox(_) => "use_mailbox",
         };
-        match &checked {
-            Err(_) => write("forbidden", &Object::of(&ask)),
-            // The items that are refused, and not the others.
-            Ok(refused) if !refused.is_empty() => write("forbidden", refused),
-            Ok(_) => {}
-        }
-        if checked.is_ok() && is_written {
-            write("allowed", &Object::of(&ask));
-        }
-        match checked {
-            Ok(_) => ask,
-            Err(refusal) => Ask::Refuse(refusal),
-        }
+        let object = Object::of_forbidden(forbidden);
+        self.access.0.audit.forbidden(self.who(), action, &object);
     }
 
     fn who(&self) -> Who<'_> {
-        let at = self.access.0.clock.now().wall;
+        let at = self.access.0.clock.now();
         Who { entry: Some(&self.entry.name), peer: self.peer, at }
     }
 

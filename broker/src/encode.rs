@@ -10,21 +10,22 @@ mod stats;
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Page, Push, Refusal, ReportOutcome, RequestId, SignalKind,
-    SubmitOutcome, WaitingFor,
+    Answer, Code, Order, Page, Push, Refusal, ReportOutcome, RequestId, SignalKind, SubmitOutcome,
+    WaitingFor,
 };
+use celeriac_proto::FrameCodec;
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
 };
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, server_frame::Body};
-use celeriac_proto::{FrameCodec, TaskId};
 use celeriac_record::{Actor, Cancel, Changed, State, Submitted, TaskError, Timestamp};
 use tokio_util::codec::Encoder;
 use uuid::Uuid;
 
-use self::listings::{broker_info, page_cursor, queue_info, worker_status};
+use self::listings::{broker_info, page_cursor, queue_info, seal_cursor, worker_status};
 use self::stats::stats_reply;
 use crate::config::Config;
+use crate::cursors::Cursors;
 use crate::outgoing::{Delivery, FoundTask, Outgoing, Selection, Shown, TaskView};
 use crate::size;
 
@@ -56,10 +57,18 @@ pub fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Appends one message as one frame to `buffer`. Returns the request that the message answers; 0 if
-/// it answers none.
-pub(crate) fn append(message: Outgoing, limits: &Limits, buffer: &mut BytesMut) -> RequestId {
-    let frame = frame(message, limits);
+/// Appends one message as one frame to `buffer`. A client with a scope has cursors of its own.
+/// Returns the request that the message answers; 0 if it answers none.
+pub(crate) fn append(
+    message: Outgoing,
+    limits: &Limits,
+    cursors: Option<&Cursors>,
+    buffer: &mut BytesMut,
+) -> RequestId {
+    let mut frame = frame(message, limits);
+    if let (Some(cursors), Some(body)) = (cursors, &mut frame.body) {
+        seal_cursor(body, cursors);
+    }
     let request = frame.request_id;
     append_frame(frame, buffer);
     request
@@ -124,7 +133,7 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
             let outcomes = outcomes.into_iter().map(|each| outcome(each) as i32).collect();
             Body::ForgetReply(wire::ForgetReply { outcomes })
         }
-        Answer::Cancelled(outcomes) => cancelled(outcomes, limits),
+        Answer::Cancelled(outcomes) => outcomes::cancelled(outcomes, limits),
         Answer::Declared { created, ready, workers } => {
             Body::DeclareQueueReply(wire::DeclareQueueReply { created, ready, workers })
         }
@@ -137,18 +146,6 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
         Answer::Consuming(consumer) => mail::consuming(consumer),
         Answer::Fetched { message, ready, dropped } => mail::fetched(message, ready, dropped),
     }
-}
-
-/// The outcomes of a cancel, with the ids if they have room.
-fn cancelled(outcomes: Vec<(TaskId, CancelOutcome)>, limits: &Limits) -> Body {
-    let ids: usize = outcomes.iter().map(|(id, _)| id.len()).sum();
-    let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME
-        <= limits.limits.frame_bytes_max as usize;
-    let outcome = |(id, outcome): (TaskId, _)| wire::CancelOutcome {
-        id: if with_ids { id.into() } else { String::new() },
-        kind: cancel_kind(outcome) as i32,
-    };
-    Body::CancelReply(wire::CancelReply { outcomes: outcomes.into_iter().map(outcome).collect() })
 }
 
 fn shown(shown: Shown, limits: &Limits) -> Body {
@@ -328,16 +325,6 @@ fn state(state: State) -> wire::TaskState {
         State::Success => wire::TaskState::Success,
         State::Failure => wire::TaskState::Failure,
         State::Revoked => wire::TaskState::Revoked,
-    }
-}
-
-fn cancel_kind(outcome: CancelOutcome) -> wire::cancel_outcome::Kind {
-    match outcome {
-        CancelOutcome::Revoked => wire::cancel_outcome::Kind::Revoked,
-        CancelOutcome::Signalled => wire::cancel_outcome::Kind::Signalled,
-        CancelOutcome::AlreadyEnded => wire::cancel_outcome::Kind::AlreadyEnded,
-        CancelOutcome::NotFound => wire::cancel_outcome::Kind::NotFound,
-        CancelOutcome::LeftRunning => wire::cancel_outcome::Kind::LeftRunning,
     }
 }
 

@@ -8,7 +8,8 @@ pub use celeriac_store::FAIL_READS;
 
 pub use crate::encode::{Limits, frame, limits};
 pub use crate::outgoing::{
-    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+    BrokerView, Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, StatsView, TaskView,
+    WorkerView,
 };
 pub use crate::session::client_command;
 pub use crate::session::decode::{Bounds, ask, hello, needs_no_answer};

@@ -10,6 +10,8 @@
 //! | `descriptors` | how many connections the process can hold |
 //! | `accept` | accepts connections, with TLS or without |
 //! | `access` | who may do what: the access file, roles, scopes, the audit log |
+//! | `cursors` | the cursors of clients with a scope |
+//! | `regular_file` | opens and reads the files that the operator names |
 //! | `tls` | the certificates, and the handshake of a connection |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
@@ -38,6 +40,7 @@ mod clock;
 mod commit;
 mod config;
 mod control;
+mod cursors;
 mod descriptors;
 mod door;
 mod driver;
@@ -52,6 +55,7 @@ mod log_filter;
 mod outgoing;
 mod process;
 mod refused;
+mod regular_file;
 mod room;
 mod send_queue;
 mod server;

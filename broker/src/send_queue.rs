@@ -1,13 +1,16 @@
 //! The frames that wait for the writer of a connection. The queue is bounded in entries and in
 //! bytes, since one answer may have a few bytes or many megabytes.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
-use celeriac_machine::command::RequestId;
+use celeriac_machine::command::{Forbidden, RequestId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::cursors::Cursors;
 
 /// The queue of a connection's frames.
 #[derive(Debug)]
@@ -16,6 +19,18 @@ pub(crate) struct SendQueue {
     /// Ends the connection at once, and drops the frames that its client has not read.
     pub kill: CancellationToken,
     gauge: Gauge,
+    /// The cursors of a client with a scope.
+    pub cursors: Option<Arc<Cursors>>,
+    auditor: Option<Auditor>,
+}
+
+/// Writes down what the machine refused to a client.
+pub(crate) struct Auditor(pub Box<dyn Fn(&Forbidden) + Send + Sync>);
+
+impl fmt::Debug for Auditor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Auditor(..)")
+    }
 }
 
 /// The bytes that wait for one connection, and whether the connection takes any of them.
@@ -56,7 +71,20 @@ impl SendQueue {
     /// A send queue for so many entries, and the receiver for its writer.
     pub(crate) fn new(entries_max: usize) -> (Self, mpsc::Receiver<Frames>) {
         let (frames, receiver) = mpsc::channel(entries_max);
-        (Self { frames, kill: CancellationToken::new(), gauge: Gauge::default() }, receiver)
+        let (kill, gauge) = (CancellationToken::new(), Gauge::default());
+        (Self { frames, kill, gauge, cursors: None, auditor: None }, receiver)
+    }
+
+    /// The same queue for a client that the access file knows.
+    pub(crate) fn with(self, cursors: Option<Arc<Cursors>>, auditor: Option<Auditor>) -> Self {
+        Self { cursors, auditor, ..self }
+    }
+
+    /// Writes down what the machine refused to the client, if somebody wants to know.
+    pub(crate) fn note_forbidden(&self, forbidden: &Forbidden) {
+        if let Some(Auditor(note)) = &self.auditor {
+            note(forbidden);
+        }
     }
 
     pub(crate) fn gauge(&self) -> &Gauge {

@@ -34,7 +34,7 @@ use crate::lobby::{Guest, Lobby, Peer};
 use crate::log_filter::LogFilter;
 use crate::refused::Refused;
 use crate::room::Room;
-use crate::send_queue::{Frames, Gauge, SendQueue};
+use crate::send_queue::{Auditor, Frames, Gauge, SendQueue};
 use crate::tally::Tally;
 use decode::Bounds;
 use handshake::{Admitted, HANDSHAKE, handshake};
@@ -46,6 +46,9 @@ pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 
 /// A write that makes no progress for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
+
+/// A client whose access has ended has this long to read why.
+const EXPELLED: Duration = Duration::from_secs(1);
 
 /// The most messages that wait for the writer: the ends of all tasks that a connection waits for or
 /// watches may come at one moment, besides answers and deliveries. A client whose queue is full
@@ -144,7 +147,7 @@ pub(crate) async fn run(
             }
         };
     drop(guest);
-    let access = visitor.as_ref().map(Visitor::name);
+    let access = visitor.as_ref().map(|visitor| &**visitor.name());
     if let Some(worker) = &connect.worker {
         let (worker_name, task_names) = (&*connect.instance, worker.task_names.len());
         info!(%peer, connection, worker = worker_name, access, certificate, task_names, "a worker connects");
@@ -171,7 +174,9 @@ async fn serve(
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
+    let cursors = visitor.as_ref().and_then(Visitor::cursors).map(Arc::new);
     let (queue, frames) = SendQueue::new(SEND_QUEUE_ENTRIES);
+    let queue = queue.with(cursors.clone(), visitor.clone().map(auditor));
     let kill = queue.kill.clone();
     let in_flight = Arc::new(InFlight::default());
     let writer = Writer { write, in_flight: in_flight.clone(), gauge: queue.gauge().clone() };
@@ -187,6 +192,7 @@ async fn serve(
         connection,
         shared,
         visitor.as_ref(),
+        cursors,
         &in_flight,
     ));
     let access_ended = async {
@@ -205,14 +211,20 @@ async fn serve(
     };
     // After a goodbye the broker closes the connection; the client ended it all the same.
     let reason = if reader.said_goodbye { "it said goodbye" } else { ended.reason };
+    let farewell = if ended.is_expelled { EXPELLED } else { WRITE };
     let disconnect = ended.command(connection);
     // A failed send means that the driver has ended.
     let _ = shared.inputs.send(Input::Command(disconnect)).await;
-    let farewell = if kill.is_cancelled() { Duration::ZERO } else { WRITE };
+    let farewell = if kill.is_cancelled() { Duration::ZERO } else { farewell };
     if !writer.is_finished() && tokio::time::timeout(farewell, &mut writer).await.is_err() {
         writer.abort();
     }
     reason
+}
+
+/// Writes down what the machine refuses to this client.
+fn auditor(visitor: Visitor) -> Auditor {
+    Auditor(Box::new(move |forbidden| visitor.note_forbidden(forbidden)))
 }
 
 /// The command in a frame of a client that has a session.
@@ -388,7 +400,8 @@ mod tests {
             let mut frames = Frames::of_few_bytes();
             frames.add(|buffer| {
                 let limits = encode::limits(&Config::default());
-                encode::append(Message::Answer(request, Answer::Done), &limits, buffer)
+                let answer = Message::Answer(request, Answer::Done);
+                encode::append(answer, &limits, None, buffer)
             });
             assert!(queue.put(frames));
             let mut length = [0; 4];

@@ -55,6 +55,11 @@ pub(crate) struct SharedOptions {
     #[arg(long, global = true, env = "CELERIAC_TIMEOUT")]
     #[arg(value_parser = parse_timeout, value_name = "SECONDS", hide_short_help = true)]
     pub(crate) timeout: Option<Duration>,
+
+    /// The `--timeout` of the command line alone, for commands that wait longer than for an answer:
+    /// a variable for all commands does not end their waiting.
+    #[arg(skip)]
+    pub(crate) patience: Option<Duration>,
 }
 
 /// The value of `--wait` without a number: longer than any task runs.

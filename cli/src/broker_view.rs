@@ -8,9 +8,10 @@ use celeriac_web::documents::BrokerDocument;
 use crate::arguments::SharedOptions;
 use crate::byte_size::rough_bytes;
 use crate::connection::{address, connect, failure};
+use crate::draining;
 use crate::exit::{Exit, Failure};
 use crate::line::{Line, Text, Tone};
-use crate::output::{Output, details_lines};
+use crate::output::{Output, details_lines, print_to_stderr};
 use crate::time::{absolute, ms, rough, whole_ms};
 
 /// Asks the broker for its figures, and prints them.
@@ -23,6 +24,9 @@ pub(crate) async fn show(shared: &SharedOptions, output: &mut Output) -> Result<
     } else {
         let width = output.size().width;
         output.lines(&lines(&broker, &address(shared), width))?;
+        if broker.draining && draining::has_reader(output) {
+            print_to_stderr(draining::NOTE);
+        }
     }
     Ok(Exit::Success)
 }

@@ -104,12 +104,17 @@ fn remove(copy: &Path) {
     }
 }
 
-/// Prints what a sound folder has.
-pub(crate) fn show(folder: &Path, report: &Report, output: &mut Output) -> std::io::Result<()> {
+/// Prints what a sound folder has. For people `what` says what it is, such as `is sound`.
+pub(crate) fn show(
+    folder: &Path,
+    what: &str,
+    report: &Report,
+    output: &mut Output,
+) -> std::io::Result<()> {
     let folder = folder.display().to_string();
     match output.format {
         Format::Json => output.document(&document(folder, report)),
-        Format::Text => print(&folder, report, output),
+        Format::Text => print(&format!("{} {what}", clean(&folder)), report, output),
     }
 }
 
@@ -131,8 +136,8 @@ fn document(folder: String, report: &Report) -> Document<'_> {
     }
 }
 
-fn print(folder: &str, report: &Report, output: &mut Output) -> std::io::Result<()> {
-    output.line(&format!("{} is sound", clean(folder)))?;
+fn print(sentence: &str, report: &Report, output: &mut Output) -> std::io::Result<()> {
+    output.line(sentence)?;
     let present = report.tasks.iter().filter(|(_, tasks)| *tasks > 0);
     let states: Vec<String> = present.map(|(state, tasks)| format!("{state} {tasks}")).collect();
     let mut rows = vec![

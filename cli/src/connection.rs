@@ -32,14 +32,15 @@ const BROKER_NAME: &[u8] = b"Celeriac broker";
 
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
-    let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
+    let Broker { url, token_file } = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
     let has_token = has_token(&url);
     let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let connecting = Client::builder(&url)
-        .instance(instance())
-        .timeout(timeout)
-        .connect_timeout(timeout)
-        .connect();
+    let mut client =
+        Client::builder(&url).instance(instance()).timeout(timeout).connect_timeout(timeout);
+    if let Some(file) = token_file {
+        client = client.token_file(file);
+    }
+    let connecting = client.connect();
     let address = address(shared);
     tokio::select! {
         connected = connecting => match connected {
@@ -160,14 +161,25 @@ fn other_server(answer: &[u8]) -> Option<Server> {
     }
 }
 
-/// The URL of the broker with the token. `warn` gets a warning about the token's file.
-pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<String, Failure> {
-    let url = with_token(&url(shared), shared.token_file.as_ref(), &warn)?;
-    let key = TlsFiles::from_env().key.filter(|_| has_tls(&url));
+/// Where the broker is, and the token for it.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    /// The URL with the token.
+    pub(crate) url: String,
+    /// The file of the token, which each reconnect reads again. `None`: the token came from
+    /// elsewhere.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// The broker that the user means. `warn` gets a warning about the token's file.
+pub(crate) fn broker(shared: &SharedOptions, warn: impl Fn(&str)) -> Result<Broker, Failure> {
+    let broker = with_token(&url(shared), shared.token_file.as_ref(), &warn)?;
+    let url = &broker.url;
+    let key = TlsFiles::from_env().key.filter(|_| has_tls(url));
     if let Some(sentence) = key.and_then(|file| open_to_all(&file, "the key")) {
         warn(&sentence);
     }
-    Ok(url)
+    Ok(broker)
 }
 
 /// Whether this URL is that of a broker with TLS.
@@ -204,12 +216,12 @@ fn with_token(
     url: &str,
     token_file: Option<&PathBuf>,
     warn: impl Fn(&str),
-) -> Result<String, Failure> {
+) -> Result<Broker, Failure> {
     let parsed: BrokerUrl = url
         .parse()
         .map_err(|error| Failure::usage(format!("the broker's address cannot be used: {error}")))?;
     if !parsed.token().is_empty() {
-        return Ok(url.to_owned());
+        return Ok(Broker { url: url.to_owned(), token_file: None });
     }
     let token = match token_file {
         Some(file) => {
@@ -221,7 +233,7 @@ fn with_token(
         }
         None => token_variable()?.unwrap_or_default(),
     };
-    Ok(parsed.text_with_token(&token))
+    Ok(Broker { url: parsed.text_with_token(&token), token_file: token_file.cloned() })
 }
 
 /// The name of this process in the broker's log.
@@ -235,7 +247,7 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => {
             Exit::Unreachable
         }
-        Error::Tls { reason: TlsReason::Files, .. } => Exit::Usage,
+        Error::Tls { reason: TlsReason::Files, .. } | Error::TokenFile { .. } => Exit::Usage,
         Error::Tls { reason: TlsReason::ClientCertificate, .. } => Exit::Token,
         Error::Tls { .. } => Exit::Unreachable,
         Error::NotFound { .. } => Exit::NotFound,
@@ -278,10 +290,8 @@ mod tests {
     #[test]
     fn a_token_in_the_url_counts_first() {
         let missing = PathBuf::from("/does/not/exist");
-        assert_eq!(
-            with_token("celeriac://t@h", Some(&missing), |_| ()).expect("not read"),
-            "celeriac://t@h"
-        );
+        let broker = with_token("celeriac://t@h", Some(&missing), |_| ()).expect("not read");
+        assert_eq!((broker.url.as_str(), broker.token_file), ("celeriac://t@h", None));
         let error = with_token("celeriac://h", Some(&missing), |_| ()).expect_err("read");
         assert!(matches!(error, Failure::Sentence { exit: Exit::Usage, .. }));
     }

@@ -3,6 +3,7 @@
 //! clap makes the help from the arguments of the command. This file adds the end of it, and hides
 //! the shared flags from the commands for which they mean nothing.
 
+use clap::builder::Resettable::Reset;
 use clap::{Arg, Command};
 
 use crate::exit::EXIT_CODES;
@@ -45,9 +46,27 @@ fn complete_command(command: Command, shared: &[Arg]) -> Command {
             command.args(of_token.map(|argument| argument.clone().hide_short_help(false)))
         }
         "check" | "restore" => hide(command, shared, &["url", "timeout", "token_file"]),
+        "drain" => with_end(waits(command, shared, DRAIN_TIMEOUT)),
+        "backup" => with_end(waits(command, shared, BACKUP_TIMEOUT)),
         "completions" => hide(command, shared, &["url", "timeout", "token_file", "json", "color"]),
         _ => with_end(command),
     }
+}
+
+/// What `--timeout` means for a command that waits longer than for an answer.
+const DRAIN_TIMEOUT: &str = "End after this long, such as 30, 5m or 2h, although tasks are still \
+                             leased; the drain goes on [default: when no task is leased]";
+const BACKUP_TIMEOUT: &str = "End after this long, such as 30, 5m or 2h; the broker goes on with \
+                              the backup [default: when the backup is complete]";
+
+/// Gives a command that waits its own words for `--timeout`, also in its short help. The variable
+/// for all commands does not count for it.
+fn waits(command: Command, shared: &[Arg], words: &'static str) -> Command {
+    let of_time = shared.iter().find(|argument| argument.get_id() == "timeout");
+    let own = |argument: &Arg| {
+        argument.clone().hide_short_help(false).hide_env(true).help(words).help_heading(Reset)
+    };
+    command.args(of_time.map(own))
 }
 
 /// Hides shared flags. A command that has a flag of its own does not get the shared one.

@@ -35,6 +35,7 @@ mod commands;
 mod confirm;
 mod connection;
 mod descriptor;
+mod draining;
 mod environment;
 mod exit;
 mod filter;
@@ -93,6 +94,9 @@ fn command_line() -> clap::Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = work::run_as_guard() {
+        return ended;
+    }
     let matches = match environment::without_empty(command_line()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return print_clap(error),
@@ -113,7 +117,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
-    let Arguments { shared, command } = arguments;
+    let Arguments { mut shared, command } = arguments;
+    if matches.value_source("timeout") == Some(ValueSource::CommandLine) {
+        shared.patience = shared.timeout;
+    }
     descriptor::check_limit()?;
     let format = if shared.json { Format::Json } else { Format::Text };
     let output = &mut Output::new(format, shared.color);

@@ -13,6 +13,7 @@ use crate::line::Line;
 use crate::logging;
 use crate::output::{Size, details_lines};
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
+use crate::task_history::TaskHistory;
 use crate::{broker_view, queue_view, task_history, task_view, worker_view};
 
 /// 2026-11-22 10:57:17.250 in UTC.
@@ -264,7 +265,8 @@ fn a_task_is_shown_with_its_whole_history() {
         ..task("019f3a1c-7b3c-7def-8a10-0242ac120001", TaskState::Failure)
     };
     check(expect_file!["./screens/show.txt"], Fits::No, |width| {
-        task_history::lines(&task.clone().into(), &tasks(), NOW_MS, width)
+        let history = TaskHistory::new(task.clone().into(), tasks());
+        task_history::lines(&history, NOW_MS, width)
     });
 }
 
@@ -336,7 +338,8 @@ fn a_task_that_ended_well_or_was_revoked_does_not_contradict_itself() {
     check(expect_file!["./screens/ended.txt"], Fits::No, |width| {
         let mut lines = Vec::new();
         for task in tasks.iter().cloned().map(TaskInfo::from) {
-            lines.extend(task_history::lines(&task, &[], NOW_MS, width));
+            let history = TaskHistory::new(task.clone(), Vec::new());
+            lines.extend(task_history::lines(&history, NOW_MS, width));
             lines.extend(details_lines(&task_view::details(&task, NOW_MS), width));
             lines.extend(task_view::transition(&task, None, NOW_MS, width));
         }

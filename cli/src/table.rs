@@ -5,8 +5,8 @@
 //! the other, until every other column has at least its least width. The heading then ends with
 //! `…`. Width that is left over goes to the columns in the order of their importance. A column that
 //! has less than it needs shows its texts cut, with `…`; names that differ still look different.
-//! Numbers are never cut. Ids of usual length are cut, in the middle, only when the columns that
-//! are always shown leave no other way.
+//! Numbers are never cut. Ids of usual length are cut, in the middle, only for columns that are
+//! worth more than a whole id, such as a note, and for those that are always shown.
 
 use crate::apart::{Keep, cut_apart};
 use crate::line::{Line, Text, Tone, width};
@@ -16,6 +16,9 @@ const GAP: usize = 2;
 
 /// The room for an id before other columns are left out: a UUID is whole.
 const ID_LEAST: usize = 36;
+/// The room for an id before the columns of these ranks are left out.
+const ID_NARROW: usize = 20;
+const RANK_OVER_IDS: u8 = 3;
 /// The room for a name when the columns that are always shown need the rest.
 const NAME_NARROWEST: usize = 9;
 
@@ -34,27 +37,40 @@ pub(crate) struct Column {
     is_apart: bool,
     /// The least width of a column with longer texts. `None`: its texts are never cut.
     least: Option<usize>,
+    /// The same for the sake of a column that is worth more than a whole id.
+    narrow: usize,
     narrowest: usize,
+}
+
+/// How much the columns yield to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Yield {
+    /// Ids of usual length are whole.
+    Little,
+    /// Ids are cut.
+    Ids,
+    /// Every name is cut as far as it has a meaning.
+    All,
 }
 
 impl Column {
     /// The id of a row.
     pub(crate) const fn id(heading: &'static str) -> Self {
-        Self::name(heading, ID_LEAST)
+        Self { narrow: ID_NARROW, ..Self::name(heading, ID_LEAST) }
     }
 
     /// The name of a row. Other columns are left out before it gets less than this width.
     pub(crate) const fn name(heading: &'static str, least: usize) -> Self {
-        let (least, narrowest) = (Some(least), NAME_NARROWEST);
+        let (least, narrow, narrowest) = (Some(least), least, NAME_NARROWEST);
         let (rank, is_right, is_name, is_apart) = (ALWAYS, false, true, true);
-        Self { heading, rank, is_right, is_name, is_apart, least, narrowest }
+        Self { heading, rank, is_right, is_name, is_apart, least, narrow, narrowest }
     }
 
     /// Text of any length. It may be cut to this width.
     pub(crate) const fn text(heading: &'static str, rank: u8, least: usize) -> Self {
-        let (least, narrowest) = (Some(least), least);
+        let (least, narrow, narrowest) = (Some(least), least, least);
         let (is_right, is_name, is_apart) = (false, false, false);
-        Self { heading, rank, is_right, is_name, is_apart, least, narrowest }
+        Self { heading, rank, is_right, is_name, is_apart, least, narrow, narrowest }
     }
 
     /// A name of something else than the row. It may be cut to this width.
@@ -65,7 +81,8 @@ impl Column {
     /// A short text that is never cut, such as a state.
     pub(crate) const fn word(heading: &'static str, rank: u8) -> Self {
         let (is_right, is_name, is_apart) = (false, false, false);
-        Self { heading, rank, is_right, is_name, is_apart, least: None, narrowest: 0 }
+        let (least, narrow, narrowest) = (None, 0, 0);
+        Self { heading, rank, is_right, is_name, is_apart, least, narrow, narrowest }
     }
 
     /// A number or a span, on the right of its column. It is never cut.
@@ -74,11 +91,12 @@ impl Column {
     }
 
     /// The narrowest that the column may be, when its texts need `natural`.
-    fn least(&self, natural: usize, is_last_resort: bool) -> usize {
-        match self.least {
-            None => natural,
-            Some(_) if is_last_resort => natural.min(self.narrowest),
-            Some(least) => natural.min(least),
+    fn least(&self, natural: usize, yields: Yield) -> usize {
+        match (self.least, yields) {
+            (None, _) => natural,
+            (Some(least), Yield::Little) => natural.min(least),
+            (Some(_), Yield::Ids) => natural.min(self.narrow),
+            (Some(_), Yield::All) => natural.min(self.narrowest),
         }
     }
 }
@@ -184,7 +202,7 @@ impl Table {
         if self.is_chosen {
             let least = |index: usize| match self.columns[index].is_name {
                 true => natural[index],
-                false => self.columns[index].least(natural[index], false),
+                false => self.columns[index].least(natural[index], Yield::Little),
             };
             let widths = (0..natural.len()).map(|index| Some(least(index))).collect();
             return self.distribute(widths, &natural, width_max);
@@ -192,18 +210,22 @@ impl Table {
         let mut ranks: Vec<u8> = self.columns.iter().map(|column| column.rank).collect();
         ranks.sort_unstable();
         ranks.dedup();
-        let candidates = ranks.iter().rev().map(|rank| (*rank, false)).chain([(ALWAYS, true)]);
-        for (rank_max, is_last_resort) in candidates {
+        let ways = |rank: &u8| {
+            let ids = (1..=RANK_OVER_IDS).contains(rank).then_some((*rank, Yield::Ids));
+            [(*rank, Yield::Little)].into_iter().chain(ids)
+        };
+        let candidates = ranks.iter().rev().flat_map(ways).chain([(ALWAYS, Yield::All)]);
+        for (rank_max, yields) in candidates {
             let widths: Vec<Option<usize>> = std::iter::zip(&self.columns, &natural)
                 .map(|(column, natural)| {
                     let is_shown = column.rank <= rank_max;
-                    is_shown.then(|| column.least(*natural, is_last_resort))
+                    is_shown.then(|| column.least(*natural, yields))
                 })
                 .collect();
             // The mark of the heading needs two columns of the terminal.
             let is_whole = widths.iter().all(Option::is_some);
             let room = if is_whole { width_max } else { width_max.saturating_sub(2) };
-            if total(widths.iter().flatten()) <= room || is_last_resort {
+            if total(widths.iter().flatten()) <= room || yields == Yield::All {
                 return self.distribute(widths, &natural, room);
             }
         }
@@ -229,7 +251,7 @@ impl Table {
         let (names, mut others): (Vec<usize>, Vec<usize>) =
             (0..natural.len()).partition(|index| self.columns[*index].is_name);
         for index in &names {
-            grow(*index, self.columns[*index].least(natural[*index], false));
+            grow(*index, self.columns[*index].least(natural[*index], Yield::Little));
         }
         others.sort_by_key(|index| self.columns[*index].rank);
         for index in others.into_iter().chain(names) {
@@ -284,6 +306,16 @@ mod tests {
         assert_eq!(at(19), "0123…cdef  QUEUED");
         assert_eq!(at(12), "0123…cdef  …");
         assert_eq!(shown(&table("0123456789abcdef"), Some(33))[0], "ID                STATE …");
+    }
+
+    #[test]
+    fn a_long_id_is_cut_in_the_middle_before_a_note_is_left_out() {
+        let id = "019f3a1c-7b3c-7def-8a10-0242ac120001";
+        let at = |width| shown(&table(id), Some(width)).remove(1);
+        assert_eq!(at(60), format!("{id}  QUEUED      7  no…").replace("no…", "no wor…"));
+        assert_eq!(at(58), "019f3a1c-7b3c-7de…8a10-0242ac120001  QUEUED      7  no wo…");
+        assert_eq!(at(38), "019f3a1c-7…2ac120001  QUEUED  no wo…");
+        assert_eq!(shown(&table(id), None)[1], format!("{id}  QUEUED      7  no worker"));
     }
 
     #[test]

@@ -5,16 +5,16 @@
 
 use std::time::SystemTime;
 
-use celeriac_client::{Client, State, TaskError, TaskFilter, TaskInfo};
+use celeriac_client::{Client, Error, ErrorCode, State, TaskError, TaskFilter, TaskInfo};
 use celeriac_web::documents::TaskDocument;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::connection::failure;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::json::shown;
 use crate::line::{Line, Text, Tone};
-use crate::output::{Output, details_lines};
+use crate::output::{Output, details_lines, print_to_stderr};
 use crate::task_columns::{USUAL, table};
 use crate::task_view::{details, failed_attempt, without_outcome};
 use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
@@ -24,10 +24,19 @@ use celeriac_web::printable::clean;
 /// `tasks --root` lists all of them.
 const TREE_TASKS_MAX: u32 = 1000;
 
-/// A task with its result, and the first of the tasks that it submitted.
+/// What a history says in place of what the broker does not give to this client.
+const NO_BODIES: &str = "not shown: payloads and results need bodies = true in the access file, \
+                         or the role producer";
+const NO_CHILDREN: &str = "not shown: a list of tasks needs the role reader or operator";
+
+/// A task with its result, and the first of the tasks that it submitted, as far as the access of
+/// this client allows it to see them.
 pub(crate) struct TaskHistory {
     pub(crate) task: TaskInfo,
-    children: Vec<TaskInfo>,
+    /// Whether the task has its arguments and its result.
+    has_bodies: bool,
+    /// `None`: this client may not list tasks.
+    children: Option<Vec<TaskInfo>>,
 }
 
 /// A task with its history for programs.
@@ -35,51 +44,94 @@ pub(crate) struct TaskHistory {
 struct Document<'a> {
     #[serde(flatten)]
     task: TaskDocument<'a>,
-    children: Vec<&'a str>,
+    /// None when this client may not list tasks.
+    children: Option<Vec<&'a str>>,
 }
 
 impl TaskHistory {
-    /// Asks the broker for the task and its children.
+    pub(crate) fn new(task: TaskInfo, children: Vec<TaskInfo>) -> Self {
+        Self { task, has_bodies: true, children: Some(children) }
+    }
+
+    /// Asks the broker for the task and its children. What the access of this client does not
+    /// allow is left out.
     pub(crate) async fn fetch(client: &Client, id: &str) -> Result<Self, Failure> {
-        let task = client.info_with_results(&[id]).await.map_err(failure)?.pop();
-        let mut task = task.ok_or_else(|| {
+        let allowed = if_allowed(client.info_with_results(&[id]).await)?;
+        let has_bodies = allowed.is_some();
+        let tasks = match allowed {
+            Some(tasks) => tasks,
+            None => client.info(&[id]).await.map_err(failure)?,
+        };
+        let task = tasks.into_iter().next().ok_or_else(|| {
             Failure::error("the answer of the broker does not have the requested task")
         })?;
-        if task.state == State::Unknown {
-            return Ok(Self { task, children: Vec::new() });
+        let mut history = Self { has_bodies, ..Self::new(task, Vec::new()) };
+        if history.task.state == State::Unknown {
+            return Ok(history);
         }
-        let with_payload = client.info_with_payloads(&[id]).await.map_err(failure)?.pop();
+        if has_bodies {
+            history.add_payload(client).await?;
+        }
+        history.children = if_allowed(children(client, &history.task).await)?;
+        Ok(history)
+    }
+
+    async fn add_payload(&mut self, client: &Client) -> Result<(), Failure> {
+        let task = &mut self.task;
+        let with_payload = client.info_with_payloads(&[&task.id]).await.map_err(failure)?.pop();
         // Between the two answers the id may have got another run, with another payload.
         if let Some(same) = with_payload.filter(|same| same.generation == task.generation) {
             task.payload = same.payload;
             task.payload_content_type = same.payload_content_type;
         }
-        let children = children(client, &task).await?;
-        Ok(Self { task, children })
+        Ok(())
     }
 
-    /// Prints the task with its history.
+    /// Prints the arguments alone, byte by byte.
+    pub(crate) fn print_payload(&self, output: &mut Output) -> Result<(), Failure> {
+        if !self.has_bodies {
+            return Err(Failure::new(Exit::Token, format!("the arguments are {NO_BODIES}")));
+        }
+        Ok(output.bytes(&self.task.payload)?)
+    }
+
+    /// Prints the task with its history. For programs stderr says what is missing.
     pub(crate) fn print(&self, output: &mut Output) -> Result<(), Failure> {
-        if output.is_json() {
-            let children = self.children.iter().map(|child| child.id.as_str()).collect();
-            output.document(&Document { task: TaskDocument::new(&self.task), children })?;
-        } else {
+        if !output.is_json() {
             let width = output.size().width;
-            output.lines(&lines(&self.task, &self.children, now_ms(), width))?;
+            return Ok(output.lines(&lines(self, now_ms(), width))?);
+        }
+        let children = self.children.as_deref();
+        let children = children.map(|all| all.iter().map(|child| child.id.as_str()).collect());
+        output.document(&Document { task: TaskDocument::new(&self.task), children })?;
+        if !self.has_bodies {
+            print_to_stderr(&format!("the arguments and the result are {NO_BODIES}"));
+        }
+        if self.children.is_none() {
+            print_to_stderr(&format!("the tasks that this task submitted are {NO_CHILDREN}"));
         }
         Ok(())
     }
 }
 
+/// What the broker answered; `None` when the access of this client does not allow the request.
+fn if_allowed<T>(answer: Result<T, Error>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Refused { code: ErrorCode::Forbidden, .. }) => Ok(None),
+        Err(error) => Err(failure(error)),
+    }
+}
+
 /// The tasks that a task submitted, as far as they are among the first [`TREE_TASKS_MAX`] of the
 /// tree.
-async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Failure> {
+async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Error> {
     // A tree has the id of its first task. The first task itself names no root.
     let root = if task.root_id.is_empty() { &task.id } else { &task.root_id };
     let filter = TaskFilter::new().root_id(root);
     let (mut children, mut left, mut cursor) = (Vec::new(), TREE_TASKS_MAX, None);
     while left > 0 {
-        let page = client.tasks(filter.clone(), left, cursor).await.map_err(failure)?;
+        let page = client.tasks(filter.clone(), left, cursor).await?;
         left = left.saturating_sub(page.tasks.len() as u32);
         children.extend(page.tasks.into_iter().filter(|other| other.parent_id == task.id));
         cursor = page.cursor;
@@ -92,30 +144,30 @@ async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Fai
 
 /// The text for people. What other programs wrote line by line, such as arguments and tracebacks,
 /// is not fitted to the width of the terminal.
-pub(crate) fn lines(
-    task: &TaskInfo,
-    children: &[TaskInfo],
-    now_ms: i64,
-    width: Option<usize>,
-) -> Vec<Line> {
+pub(crate) fn lines(history: &TaskHistory, now_ms: i64, width: Option<usize>) -> Vec<Line> {
+    let TaskHistory { task, has_bodies, children } = history;
     let mut lines = details_lines(&in_full(task, now_ms), width);
     if task.state == State::Unknown {
         return lines;
     }
     let inner = width.map(|width| width.saturating_sub(INDENT.len()));
-    section(&mut lines, vec![heading("ARGUMENTS")], plain(argument_lines(task)));
+    let note = |text: &str| Line::from(text).wrapped(inner, 0);
+    let body = |text: Vec<String>| if *has_bodies { plain(text) } else { note(NO_BODIES) };
+    section(&mut lines, vec![heading("ARGUMENTS")], body(argument_lines(task)));
     section(&mut lines, vec![heading("HISTORY")], event_lines(task, now_ms, inner));
     for error in &task.errors {
         let heading = heading(&failed_attempt(error)).wrapped(width, INDENT.len());
         section(&mut lines, heading, plain(traceback(error, now_ms)));
     }
     if task.state == State::Success {
-        section(&mut lines, vec![heading("RESULT")], plain(vec![result(task)]));
+        section(&mut lines, vec![heading("RESULT")], body(vec![result(task)]));
     }
-    if !children.is_empty() {
-        let table = table(children, &USUAL, now_ms).lines(inner);
-        section(&mut lines, vec![heading("SUBMITTED BY THIS TASK")], table);
-    }
+    let children = match children.as_deref() {
+        Some([]) => return lines,
+        Some(children) => table(children, &USUAL, now_ms).lines(inner),
+        None => note(NO_CHILDREN),
+    };
+    section(&mut lines, vec![heading("SUBMITTED BY THIS TASK")], children);
     lines
 }
 

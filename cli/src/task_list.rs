@@ -1,16 +1,20 @@
 //! A listing of tasks for `tasks` and `dead list`: sorted, or page after page as the broker has
 //! them.
 //!
-//! The broker lists tasks in an order of its own, or the newest first. For every other order a
-//! listing asks for all tasks that match, and keeps those that it will print.
+//! The broker lists tasks in an order of its own, or the newest first, or those that have just
+//! ended. For every other order a listing asks for all tasks that match, and keeps those that it
+//! will print.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
+use bytes::Bytes;
 use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
 use celeriac_web::documents::TaskDocument;
 use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
+use crate::draining;
 use crate::exit::Failure;
 use crate::looked::Looked;
 use crate::output::{Output, print_to_stderr};
@@ -32,8 +36,9 @@ pub(crate) struct ListOptions {
 
     /// Sort the tasks [default: newest; `dead list`: ended]
     ///
-    /// Except with `newest` and `none`, the command reads all tasks that match from the broker, and
-    /// prints the first ones of this order.
+    /// Except with `newest`, `ended` and `none`, the command reads all tasks that match from the
+    /// broker, and prints the first ones of this order. With `ended` it does so when too few of the
+    /// last 10,000 ends match.
     #[arg(long, value_enum, value_name = "ORDER")]
     sort: Option<TaskOrder>,
 
@@ -97,8 +102,8 @@ impl TaskOrder {
 /// The tasks of one request.
 const PAGE_TASKS_MAX: u64 = 1000;
 
-/// More tasks than this are not asked for from the newest on.
-const NEWEST_MAX: usize = 10_000;
+/// More tasks than this are not asked for in an order of the broker's.
+const IN_ORDER_MAX: usize = 10_000;
 
 /// The payloads of one request. Each may have some megabytes.
 const PAYLOADS_MAX: usize = 16;
@@ -118,11 +123,14 @@ pub(crate) async fn print_list(
     // All tasks may be more than the memory holds, so they are sorted only on demand.
     let order = options.sort.unwrap_or(if options.all { TaskOrder::None } else { order });
     let looked = Looked::new(!output.is_json());
-    let listing = Listing { client, filter, options, columns, looked };
+    let listing =
+        Listing { client, filter, options, columns, looked, has_waiting: Cell::new(false) };
     match order {
-        TaskOrder::None => listing.print_pages(output).await,
-        order => listing.print_sorted(order, output).await,
+        TaskOrder::None => listing.print_pages(output).await?,
+        order => listing.print_sorted(order, output).await?,
     }
+    draining::tell(client, listing.has_waiting.get(), output).await;
+    Ok(())
 }
 
 struct Listing<'a> {
@@ -131,6 +139,8 @@ struct Listing<'a> {
     options: &'a ListOptions,
     columns: &'a [TaskColumn],
     looked: Looked,
+    /// Whether a task that was printed waits for its delivery.
+    has_waiting: Cell<bool>,
 }
 
 impl Listing<'_> {
@@ -167,9 +177,9 @@ impl Listing<'_> {
     async fn print_sorted(&self, order: TaskOrder, output: &mut Output) -> Result<(), Failure> {
         let limit = if self.options.all { u64::MAX } else { self.options.limit };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let (mut tasks, has_more) = match order {
-            TaskOrder::Newest => self.read_newest(limit).await?,
-            order => self.read(&self.filter, FirstTasks::new(order, limit)).await?.finish(),
+        let (mut tasks, has_more) = match self.read_in_order(order, limit).await? {
+            Some(found) => found,
+            None => self.read(&self.filter, FirstTasks::new(order, limit)).await?.finish(),
         };
         self.looked.clear();
         self.print(&mut tasks, true, output).await?;
@@ -179,30 +189,56 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// The newest tasks in the order of their submits, and whether there are more. The broker gives
-    /// them in this order. It looks at all tasks for each page, so that many are read in any order.
-    async fn read_newest(&self, limit: usize) -> Result<(Vec<TaskInfo>, bool), Failure> {
+    /// The first tasks of an order in which the broker itself lists them, and whether there are
+    /// more. `None`: the broker has no such order, or its list ends too early. Of the newest it
+    /// looks at all its tasks for each page, so that many are read in any order.
+    async fn read_in_order(
+        &self,
+        order: TaskOrder,
+        limit: usize,
+    ) -> Result<Option<(Vec<TaskInfo>, bool)>, Failure> {
+        if limit > IN_ORDER_MAX {
+            return Ok(None);
+        }
         let (mut tasks, mut cursor) = (Vec::new(), None);
-        while limit <= NEWEST_MAX && tasks.len() <= limit {
+        loop {
             // One task more than is printed shows whether there are more.
             let count = (limit + 1 - tasks.len()).min(PAGE_TASKS_MAX as usize) as u32;
-            let with_tracebacks = self.options.tracebacks;
-            let page =
-                self.client.newest_tasks(self.filter.clone(), count, cursor, with_tracebacks);
-            let page = page.await.map_err(failure)?;
-            if !page.newest_first {
-                // The broker is older than this order.
-                break;
-            }
+            let Some(page) = self.page_in_order(order, count, cursor).await? else {
+                return Ok(None);
+            };
             tasks.extend(page.tasks);
             cursor = page.cursor;
-            if cursor.is_none() || tasks.len() > limit {
-                let has_more = tasks.len() > limit;
+            if tasks.len() > limit {
                 tasks.truncate(limit);
-                return Ok((tasks, has_more));
+                return Ok(Some((tasks, true)));
+            }
+            if cursor.is_none() {
+                // What has ended before, and what has not ended, is in no list of ends.
+                return Ok((order == TaskOrder::Newest).then_some((tasks, false)));
             }
         }
-        Ok(self.read(&self.filter, FirstTasks::new(TaskOrder::Newest, limit)).await?.finish())
+    }
+
+    /// A page of the broker's own list in this order; `None` if it has none.
+    async fn page_in_order(
+        &self,
+        order: TaskOrder,
+        count: u32,
+        cursor: Option<Bytes>,
+    ) -> Result<Option<TaskPage>, Failure> {
+        let (filter, tracebacks) = (self.filter.clone(), self.options.tracebacks);
+        let page = match order {
+            TaskOrder::Newest => self.client.newest_tasks(filter, count, cursor, tracebacks).await,
+            // The list of ends has no tracebacks.
+            TaskOrder::Ended if !tracebacks => self.client.ended_tasks(filter, count, cursor).await,
+            _ => return Ok(None),
+        };
+        let page = page.map_err(failure)?;
+        // A broker may be older than the order, and then lists in its own.
+        let is_in_order =
+            if order == TaskOrder::Newest { page.newest_first } else { page.just_ended };
+        Ok(is_in_order.then_some(page))
     }
 
     /// Adds all tasks that match.
@@ -246,6 +282,9 @@ impl Listing<'_> {
         output: &mut Output,
     ) -> Result<(), Failure> {
         if !output.is_json() {
+            if draining::one_waits(tasks) {
+                self.has_waiting.set(true);
+            }
             let width = output.size().width;
             let lines = self.table(tasks, now_ms()).lines(width);
             // The columns of each page have their own widths, so a person needs each heading. A

@@ -98,6 +98,15 @@ impl ClientBuilder {
         self
     }
 
+    /// The file whose one line is the token. The client reads it again before each reconnect: to
+    /// change the token of a client that runs, write the new one into the file, by a rename, and
+    /// then end the old one at the broker. While the file cannot be read, the token that was read
+    /// last counts. A token in the URL counts for the first connection in place of the file's.
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.options.token_file = Some(file.into());
+        self
+    }
+
     /// The client opens byte streams with this connector in place of TCP.
     pub fn connector(mut self, connector: Connector) -> Self {
         self.options.connector = Some(connector);
@@ -108,6 +117,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::Url`] when the URL cannot be read, [`Error::Connect`] when no broker answers,
+    /// [`Error::TokenFile`] when the token file cannot be used,
     /// [`Error::Tls`] when one of the two sides does not accept the other one's certificate, and
     /// [`Error::Handshake`] when the broker refuses this client.
     pub async fn connect(self) -> Result<Client, Error> {

@@ -2,12 +2,12 @@
 //! as the `celeriac` command line.
 
 use std::env::VarError;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::builder::ClientBuilder;
 use crate::client::Client;
+use crate::token_file;
 use crate::url::{BrokerUrl, InvalidUrl};
 
 const URL: &str = "CELERIAC_URL";
@@ -16,9 +16,6 @@ const TOKEN: &str = "CELERIAC_TOKEN";
 
 /// The address of the broker when the environment names none.
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
-
-/// More than the longest token. The bound ends the reading of a device in place of the file.
-const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why the environment does not give the address and token of a broker.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub enum EnvironmentError {
     },
     /// The token in the variable or file of this name is one that no broker accepts. The error does
     /// not show the token, which may be a secret.
-    #[error("{0} is not one line of visible ASCII characters without spaces")]
+    #[error("{0} is not {line}", line = token_file::ONE_LINE)]
     Token(&'static str),
 }
 
@@ -54,7 +51,7 @@ impl Client {
     /// - `CELERIAC_URL` is the address, `celeriac://[token@]host[:port]`. The default is
     ///   `celeriac://127.0.0.1:23537`.
     /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
-    ///   token.
+    ///   token. The client reads the file again before each reconnect.
     /// - Without both, `CELERIAC_TOKEN` is the token.
     /// - For an address that begins with `celeriacs://`, `CELERIAC_CA_FILE`,
     ///   `CELERIAC_CERTIFICATE_FILE` and `CELERIAC_KEY_FILE` name the files of TLS. Every client
@@ -72,22 +69,44 @@ impl Client {
     /// [`EnvironmentError`] when a variable cannot be used. The error names the variable and never
     /// shows a token.
     pub fn from_env() -> Result<ClientBuilder, EnvironmentError> {
-        url_from_env().map(Self::builder)
+        let BrokerFromEnv { url, token_file } = broker_from_env()?;
+        let client = Self::builder(url);
+        Ok(match token_file {
+            Some(file) => client.token_file(file),
+            None => client,
+        })
     }
 }
 
-/// The URL, with its token, of the broker that the environment names: as [`Client::from_env`] reads
-/// it.
+/// The broker that the environment names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerFromEnv {
+    /// The URL, with its token if there is one.
+    pub url: String,
+    /// The file that the token came from, for [`ClientBuilder::token_file`].
+    pub token_file: Option<PathBuf>,
+}
+
+/// The broker that the environment names, as [`Client::from_env`] finds it.
+///
+/// # Errors
+/// As [`Client::from_env`].
+pub fn broker_from_env() -> Result<BrokerFromEnv, EnvironmentError> {
+    broker(std::env::var::<&str>)
+}
+
+/// The URL of [`broker_from_env`], for a program that needs nothing else.
 ///
 /// # Errors
 /// As [`Client::from_env`].
 pub fn url_from_env() -> Result<String, EnvironmentError> {
-    url(std::env::var::<&str>)
+    broker_from_env().map(|broker| broker.url)
 }
 
-fn url(
+fn broker(
     variable: impl Fn(&'static str) -> Result<String, VarError>,
-) -> Result<String, EnvironmentError> {
+) -> Result<BrokerFromEnv, EnvironmentError> {
     let variable = |name| match variable(name) {
         // An empty variable counts as not set: `NAME=` in a file of variables clears it.
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
@@ -97,45 +116,35 @@ fn url(
     let url = variable(URL)?.unwrap_or_else(|| DEFAULT_URL.to_owned());
     let parsed: BrokerUrl = url.parse()?;
     if !parsed.token().is_empty() {
-        return Ok(url);
+        return Ok(BrokerFromEnv { url, token_file: None });
     }
-    let token = match variable(TOKEN_FILE)? {
-        Some(path) => token_in(path.into())?,
+    let token_file = variable(TOKEN_FILE)?.map(PathBuf::from);
+    let token = match &token_file {
+        Some(path) => token_in(path)?,
         None => visible(TOKEN, variable(TOKEN)?.unwrap_or_default())?,
     };
-    Ok(match token.as_str() {
-        "" => url,
-        token => parsed.text_with_token(token),
+    let url = if token.is_empty() { url } else { parsed.text_with_token(&token) };
+    Ok(BrokerFromEnv { url, token_file })
+}
+
+fn token_in(path: &Path) -> Result<String, EnvironmentError> {
+    token_file::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => EnvironmentError::Token(TOKEN_FILE),
+        _ => EnvironmentError::TokenFile { path: path.to_owned(), error },
     })
 }
 
-fn token_in(path: PathBuf) -> Result<String, EnvironmentError> {
-    let text = read(&path).map_err(|error| EnvironmentError::TokenFile { path, error })?;
-    // An empty file is an error: the secret that should be in it is missing.
-    match visible(TOKEN_FILE, text.trim_end_matches(['\r', '\n']).to_owned())? {
-        token if token.is_empty() => Err(EnvironmentError::Token(TOKEN_FILE)),
-        token => Ok(token),
-    }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// The path of the file, when it certainly is a path. A user may have put the token itself into the
-/// variable.
+/// The path between commas, where it may be shown.
 fn shown(path: &Path) -> String {
-    match path.is_absolute() || path.exists() {
-        true => format!(", {},", path.display()),
-        false => String::new(),
+    match token_file::shown(path) {
+        path if path.is_empty() => path,
+        path => format!(",{path},"),
     }
 }
 
 /// The token, when all of its characters are visible ASCII.
 fn visible(variable: &'static str, token: String) -> Result<String, EnvironmentError> {
-    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    match token_file::is_visible(&token) {
         true => Ok(token),
         false => Err(EnvironmentError::Token(variable)),
     }
@@ -150,7 +159,7 @@ mod tests {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         };
-        url(find).map_err(|error| error.to_string())
+        broker(find).map(|broker| broker.url).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -209,7 +218,7 @@ mod tests {
                 true => Err(VarError::NotUnicode(std::ffi::OsString::from_vec(b"\xff".to_vec()))),
                 false => Err(VarError::NotPresent),
             };
-            let refusal = url(find).expect_err("it is not text").to_string();
+            let refusal = broker(find).expect_err("it is not text").to_string();
             assert_eq!(refusal, format!("the variable {wrong} is not UTF-8 text"));
         }
     }

@@ -3,12 +3,14 @@
 //! Nothing is retried here.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_proto::{code_name, wire};
 
 use crate::info::State;
+use crate::token_file::shown;
 use crate::url::InvalidUrl;
 
 pub use celeriac_proto::wire::ErrorCode;
@@ -48,6 +50,16 @@ pub enum Error {
         /// it may be a token whose host was forgotten.
         address: String,
         /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+
+    /// The token file cannot be read, or holds no token. Only the first connect reports this; later
+    /// the client uses the token that it read last.
+    #[error("the token file{shown} cannot be used: {source}", shown = shown(.path))]
+    TokenFile {
+        /// The path of the file. The sentence does not show what may be the token itself.
+        path: PathBuf,
+        /// What is wrong with it.
         source: Arc<io::Error>,
     },
 

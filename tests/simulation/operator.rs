@@ -1,6 +1,6 @@
 //! The requests of operators in a world: they cancel many tasks, purge, delete, pause and resume
-//! queues, run dead tasks again and give orders to workers. Some restart the broker at a chosen
-//! moment, such as when a task is due.
+//! queues, drain the broker, run dead tasks again and give orders to workers. Some restart the
+//! broker at a chosen moment, such as when a task is due.
 
 use std::time::Duration;
 
@@ -57,9 +57,10 @@ impl ProducerProgram {
                     expect(&findings, "list", client.workers().await);
                 });
             }
-            13..15 => {
+            13 => {
                 under_way.spawn(self.paused_queue(client, queue).pause_for_a_while());
             }
+            14 => self.drain_for_a_while(client, under_way),
             15..17 => {
                 let task = self.task();
                 under_way.spawn(self.paused_queue(client, queue).restart_when_due(task));
@@ -84,6 +85,18 @@ impl ProducerProgram {
         under_way.spawn(async move {
             let cancelled = client.cancel_tree(root, CancelMode::Force { grace: None }).await;
             expect(&findings, "cancel", cancelled);
+        });
+    }
+
+    /// Drains the broker for some time. A restart in between ends the drain, and so does another
+    /// operator.
+    fn drain_for_a_while(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let findings = self.environment.findings.clone();
+        let span = self.random.span(10, PAUSE_MAX_MS);
+        under_way.spawn(async move {
+            expect(&findings, "drain", client.drain(true).await);
+            tokio::time::sleep(span).await;
+            expect(&findings, "end of the drain", client.drain(false).await);
         });
     }
 

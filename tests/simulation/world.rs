@@ -350,6 +350,9 @@ impl World {
         if let Err(error) = client.resume_queues(&self.environment.queues).await {
             self.findings.add(format!("at the end no queue can be resumed: {error}"));
         }
+        if let Err(error) = client.drain(false).await {
+            self.findings.add(format!("at the end a drain cannot be ended: {error}"));
+        }
         self.drain(&client).await;
         self.history.note(Event::Settled);
         trace::step("settled");

@@ -119,7 +119,7 @@ fn add_errors(api: &mut OpenApi) {
             .build()
     };
     for (path, item) in &mut api.paths.paths {
-        if !path.starts_with("/api/") {
+        if !path.starts_with("/api/") && path != "/metrics" {
             continue;
         }
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];

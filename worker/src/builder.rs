@@ -74,6 +74,7 @@ pub struct WorkerBuilder {
     connect_wait: Duration,
     pub(crate) own_thread: bool,
     tls: TlsFiles,
+    token_file: Option<PathBuf>,
     connector: Option<Connector>,
 }
 
@@ -97,6 +98,7 @@ impl WorkerBuilder {
             connect_wait: CONNECT_WAIT,
             own_thread: true,
             tls: TlsFiles::default(),
+            token_file: None,
             connector: None,
         }
     }
@@ -191,6 +193,17 @@ impl WorkerBuilder {
     #[must_use]
     pub fn own_thread(mut self, own: bool) -> Self {
         self.own_thread = own;
+        self
+    }
+
+    /// The file whose one line is the token. The worker reads it again before each reconnect: to
+    /// change the token of a worker that runs, write the new one into the file, by a rename, and
+    /// then end the old one at the broker. The worker comes back with the new token and keeps its
+    /// tasks. While the file cannot be read, the token that was read last counts. A token in the
+    /// URL counts for the first connection in place of the file's.
+    #[must_use]
+    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(file.into());
         self
     }
 
@@ -363,6 +376,7 @@ impl WorkerBuilder {
             .unwrap_or_else(|| format!("{hostname}-{pid}-{:08x}", random_bytes()));
         options.heartbeat = self.heartbeat;
         options.connect_wait = Some(self.connect_wait);
+        options.token_file = self.token_file.clone();
         options.connector = self.connector.clone();
         options.worker = Some(WorkerInfo {
             queues: queues

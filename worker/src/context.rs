@@ -65,6 +65,9 @@ pub enum Dropped {
     TimeLimit,
     /// The lease is lost: the broker took the task back, or no longer knows the worker.
     Lost,
+    /// The broker no longer accepts the worker, which therefore ends: its token is no longer valid,
+    /// for example. The task runs again when the lease is over.
+    Refused,
 }
 
 /// Why the worker did not take a progress report.
@@ -309,6 +312,8 @@ impl Context {
             Some(Dropped::TimeLimit)
         } else if is_raised(Signal::HANDED_BACK) {
             Some(Dropped::HandedBack)
+        } else if is_raised(Signal::REFUSED) {
+            Some(Dropped::Refused)
         } else if is_raised(Signal::LOST) {
             Some(Dropped::Lost)
         } else {

@@ -309,7 +309,7 @@ impl Driver {
 
     /// The connection ended without this worker closing it: asks it why.
     async fn why_ended(&self) -> Error {
-        self.leases.lose_all();
+        self.leases.lose_all_by(Signal::REFUSED);
         // Any request has the reason as its error. This one changes nothing.
         let body = client_frame::Body::Credit(wire::Credit { credit: 0 });
         self.connection.request(body, Duration::from_secs(1)).await.err().unwrap_or(Error::Closed)

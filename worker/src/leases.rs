@@ -282,7 +282,12 @@ impl Leases {
 
     /// The session is lost, and all of its leases with it.
     pub(crate) fn lose_all(&self) {
-        self.table().lose_all();
+        self.lose_all_by(Signal::LOST);
+    }
+
+    /// As [`Leases::lose_all`], for the reason that this signal names.
+    pub(crate) fn lose_all_by(&self, reason: Signal) {
+        self.table().lose_all(reason);
     }
 
     /// After a resume: the leases that the broker no longer knows are lost. A lease that has ended

@@ -24,6 +24,8 @@ impl Signal {
     pub(crate) const HANDED_BACK: Self = Self(32);
     /// The handler is dropped because the broker found its time limit over.
     pub(crate) const TIME_LIMIT: Self = Self(64);
+    /// The handler is dropped because the broker no longer accepts the worker.
+    pub(crate) const REFUSED: Self = Self(128);
     /// The signals that end the wait for that answer.
     pub(crate) const MAY_BEGIN_OR_DROP: Self = Self(Self::MAY_BEGIN.0 | Self::DROP.0);
     /// The signals that tell the handler to stop.

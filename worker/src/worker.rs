@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_client::connection::{Connection, ConnectionOptions};
-use celeriac_client::{BrokerUrl, Client, EnvironmentError, Error, url_from_env};
+use celeriac_client::{BrokerUrl, Client, EnvironmentError, Error, broker_from_env};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -19,6 +19,9 @@ use crate::leases::Leases;
 use crate::panics::keep_backtraces;
 use crate::termination;
 use crate::threads::Threads;
+
+/// How long the hooks of runs have that were dropped because the worker ends with an error.
+const HOOKS_TIME: Duration = Duration::from_secs(1);
 
 /// How often a worker that waits for its broker logs a warning.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
@@ -114,7 +117,7 @@ impl Worker {
     /// - `CELERIAC_URL` is the address, `celeriac://[token@]host[:port]`. The default is
     ///   `celeriac://127.0.0.1:23537`.
     /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
-    ///   token.
+    ///   token. The worker reads the file again before each reconnect.
     /// - Without both, `CELERIAC_TOKEN` is the token.
     /// - For an address that begins with `celeriacs://`, `CELERIAC_CA_FILE`,
     ///   `CELERIAC_CERTIFICATE_FILE` and `CELERIAC_KEY_FILE` name the files of TLS. Every worker
@@ -131,7 +134,12 @@ impl Worker {
     /// [`EnvironmentError`] when a variable cannot be used. The error names the variable and never
     /// shows a token.
     pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
-        url_from_env().map(Self::builder)
+        let broker = broker_from_env()?;
+        let worker = Self::builder(broker.url);
+        Ok(match broker.token_file {
+            Some(file) => worker.token_file(file),
+            None => worker,
+        })
     }
 
     /// Runs until `shutdown` resolves or the broker orders the shutdown. The worker then shuts down
@@ -259,10 +267,20 @@ impl Worker {
             outcome = request_when(now, Shutdown::Immediate, &requested) => outcome,
             outcome = ended => outcome,
         };
+        if !matches!(outcome, Ok(Ok(()))) {
+            let_hooks_say_why(&mut executions).await;
+        }
         outcome.unwrap_or_else(|_| {
             Err(std::io::Error::other("the connection's thread panicked").into())
         })
     }
+}
+
+/// Waits for the hooks of the runs that were dropped, which say what became of them.
+async fn let_hooks_say_why(executions: &mut JoinSet<()>) {
+    let all = async { while executions.join_next().await.is_some() {} };
+    // A handler that blocks its thread is not waited for.
+    let _ = tokio::time::timeout(HOOKS_TIME, all).await;
 }
 
 /// Requests a shutdown once it is asked for, and never ends.

@@ -32,8 +32,8 @@ pub use self::ask::{
 pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
 pub use self::counters::{Bounds, Histogram, QueueCounters, SPAN_BOUNDS_MS, Spans};
 pub use self::effect::{
-    Answer, CancelOutcome, Code, Effect, LostWorker, Message, Outlines, Page, Push, Refusal,
-    ReportOutcome, SignalKind, SubmitOutcome,
+    Answer, CancelOutcome, Code, Effect, Forbidden, LostWorker, Message, Outlines, Page, Push,
+    Refusal, ReportOutcome, SignalKind, SubmitOutcome,
 };
 pub use self::mail::{
     Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailConsumerKey, MailMessage,
@@ -103,6 +103,8 @@ pub struct Connect {
     pub resume: Option<SessionId>,
     pub instance: Arc<str>,
     pub worker: Option<WorkerInfo>,
+    /// The name of its entry in the access file, if there is one: a session is of this entry.
+    pub entry: Option<Arc<str>>,
     /// What the client may see. Absent: everything.
     pub scope: Option<Arc<Scope>>,
 }

@@ -2,11 +2,11 @@
 //! silent for too long, disconnects or says goodbye.
 
 use celeriac_proto::TaskId;
-use celeriac_record::{Cancel, Lease, Name, Named, Record, SessionRecord, State};
+use celeriac_record::{Cancel, Lease, Name, Named, Record, SessionRecord, Slot, State};
 
 use crate::Machine;
 use crate::command::{
-    Answer, Code, Connect, ConnectionKey, Effect, LostWorker, Message, Order, Push, Refusal,
+    Answer, Code, Connect, ConnectionKey, Effect, LostWorker, Message, Order, Push, Refusal, Scope,
     SignalKind,
 };
 use crate::keys::SessionKey;
@@ -28,7 +28,8 @@ enum EndOfSession {
 
 impl Machine {
     pub(crate) fn connect(&mut self, step: &mut Step<'_>, connect: Connect) {
-        let Connect { connection, request, session_id, resume, instance, worker, scope } = connect;
+        let Connect { connection, request, session_id, resume, instance, worker, entry, scope } =
+            connect;
         let asker = Asker { connection, request };
         let served = worker.iter().flat_map(|worker| worker.queues.iter().map(|(name, _)| name));
         if let Err(refusal) = self.queues.room_for(served) {
@@ -39,11 +40,7 @@ impl Machine {
         // ends with its connection.
         let found =
             resume.filter(|_| worker.is_some()).and_then(|id| self.sessions.find_of_worker(&id));
-        // A client gets no tasks of others, also not those that a session with other rights holds.
-        let found = found.filter(|key| {
-            let leases = &self.sessions.consumer(*key).leases;
-            leases.iter().all(|slot| self.sees_task(scope.as_deref(), self.tasks.task(*slot)))
-        });
+        let found = found.filter(|key| self.may_resume(*key, entry.as_deref(), scope.as_deref()));
         let key = match found {
             Some(key) => key,
             None => self.sessions.create(session_id, instance.clone(), step.now),
@@ -51,7 +48,7 @@ impl Machine {
         self.drop_connection(step, key, Some("another connection took the session over"));
         self.sessions.connect(key, connection);
         let session = self.sessions.session_mut(key);
-        (session.instance, session.scope) = (instance, scope);
+        (session.instance, session.entry, session.scope) = (instance, entry, scope);
         session.consumer.credit = 0;
         session.connected_at = step.now.wall;
         self.unsubscribe(key);
@@ -90,6 +87,7 @@ impl Machine {
         let record = SessionRecord {
             id: session.id,
             instance: session.instance.clone(),
+            entry: session.entry.clone(),
             concurrency: session.consumer.concurrency,
             order: session.order,
             keeps_leases: session.consumer.keeps_leases,
@@ -309,10 +307,10 @@ impl Machine {
         instances: &[Box<str>],
         order: Order,
     ) -> u64 {
-        let scope = step.scope.clone();
+        let scope = step.scope.as_deref();
         let is_meant = |session: &Session| {
             session.is_of_worker()
-                && scope.as_ref().is_none_or(|scope| session.consumer.serves_only(&scope.queues))
+                && scope.is_none_or(|scope| self.is_within(session, scope))
                 && (instances.is_empty()
                     || instances.iter().any(|instance| **instance == *session.instance))
         };
@@ -328,6 +326,23 @@ impl Machine {
             self.note_hunger(*key);
         }
         keys.len() as u64
+    }
+
+    /// Whether a worker serves queues of the scope, and neither serves nor holds what is of others.
+    fn is_within(&self, session: &Session, scope: &Scope) -> bool {
+        let consumer = &session.consumer;
+        let is_seen = |slot: &Slot| self.sees_task(Some(scope), self.tasks.task(*slot));
+        consumer.serves_only(&scope.queues) && consumer.leases.iter().all(is_seen)
+    }
+
+    /// Whether a client of this entry and this scope may resume a session. A client gets no tasks
+    /// of others, and no session of another entry of the access file, also if it knows the id.
+    fn may_resume(&self, key: SessionKey, entry: Option<&str>, scope: Option<&Scope>) -> bool {
+        let session = self.sessions.session(key);
+        let is_of_other =
+            session.entry.as_deref().zip(entry).is_some_and(|(of, resumer)| of != resumer);
+        let mut leases = session.consumer.leases.iter();
+        !is_of_other && leases.all(|slot| self.sees_task(scope, self.tasks.task(*slot)))
     }
 }
 

@@ -62,11 +62,12 @@ impl Consumer {
             .is_some_and(|worker| worker.info.any_name || worker.names.contains(&name))
     }
 
-    /// Whether the worker is connected and serves none but these queues.
+    /// Whether the worker is connected, and serves one or more of these queues and no others.
     pub fn serves_only(&self, queues: &Patterns) -> bool {
-        self.worker
-            .as_ref()
-            .is_some_and(|worker| worker.info.queues.iter().all(|(name, _)| queues.allow(name)))
+        self.worker.as_ref().is_some_and(|worker| {
+            let served = &worker.info.queues;
+            !served.is_empty() && served.iter().all(|(name, _)| queues.allow(name))
+        })
     }
 
     /// Whether the worker is connected and serves one of these queues.

@@ -1,6 +1,7 @@
 //! Declared queues: they stay without tasks and workers, until somebody deletes them or their time
 //! without use is over.
 
+use celeriac_proto::QueueName;
 use celeriac_record::QueueRecord;
 
 use crate::Machine;
@@ -11,40 +12,52 @@ use crate::step::{Asker, Step};
 use crate::timers::MonoTimer;
 
 impl Machine {
-    /// Creates a queue that stays without tasks and workers. The settings of a queue that somebody
-    /// declared or configured before do not change.
+    /// Creates a queue that stays without tasks and workers. A new queue takes the settings of the
+    /// record. One that exists takes them if the client may configure it, and if nobody declared,
+    /// configured or paused it before; otherwise its settings do not change.
     pub(crate) fn declare_queue(
         &mut self,
         step: &mut Step<'_>,
         asker: Asker,
         record: QueueRecord,
-        passive: bool,
+        may_configure: bool,
     ) {
         let known = self.queues.find(&record.name).filter(|key| self.queues.is_listed(*key));
-        if passive && known.is_none() {
-            let message = format!("there is no queue `{}`", record.name);
-            return step.answer(asker, Answer::Refused(Refusal::new(Code::NotFound, message)));
-        }
         if let Err(refusal) = self.queues.room_for([&record.name]) {
             return step.answer(asker, Answer::Refused(refusal));
         }
         let key = self.queues.find_or_create(&record.name);
-        if !passive {
-            let present = &self.queues.queue(key).record;
-            let idle_ms = record.idle_ms;
-            let record = match self.queues.queue(key).is_configured() {
-                true => QueueRecord { declared: true, ..present.clone() },
-                false => QueueRecord { declared: true, ..record },
-            };
-            self.set_record(step, key, record);
-            if let Some(idle_ms) = idle_ms {
-                self.arm_idle(step.now, key, idle_ms);
+        let present = self.queues.queue(key);
+        let takes_settings = !present.is_configured() && (known.is_none() || may_configure);
+        let record = match takes_settings {
+            true => QueueRecord { declared: true, ..record },
+            false => QueueRecord { declared: true, ..present.record.clone() },
+        };
+        let idle_ms = record.idle_ms;
+        self.set_record(step, key, record);
+        if let Some(idle_ms) = idle_ms {
+            self.arm_idle(step.now, key, idle_ms);
+        }
+        self.tell_declared(step, asker, key, known.is_none());
+    }
+
+    /// Finds a queue, and creates none. To ask for it counts as use.
+    pub(crate) fn find_queue(&mut self, step: &mut Step<'_>, asker: Asker, name: &QueueName) {
+        let known = self.queues.find(name).filter(|key| self.queues.is_listed(*key));
+        match known {
+            Some(key) => self.tell_declared(step, asker, key, false),
+            None => {
+                let message = format!("there is no queue `{name}`");
+                step.answer(asker, Answer::Refused(Refusal::new(Code::NotFound, message)));
             }
         }
+    }
+
+    fn tell_declared(&mut self, step: &mut Step<'_>, asker: Asker, key: QueueKey, created: bool) {
         let queue = self.queues.queue_mut(key);
         queue.used_at = step.now.mono;
         let (ready, workers) = (queue.ready, queue.servers.len() as u32);
-        step.answer(asker, Answer::Declared { created: known.is_none(), ready, workers });
+        step.answer(asker, Answer::Declared { created, ready, workers });
     }
 
     /// Sets the timer that looks whether a declared queue is still used. A queue has at most one.

@@ -12,9 +12,9 @@
 //! name each other), `clocks`, `names`, `chord`, `task`, `queue`, `consumer`, `session`, `timers`,
 //! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
 //! request; `submit`, `conflicts`, `report`, `outcome`, `gather`, `cancel`, `operate`, `declare`,
-//! `dead`, `look` and `stats` carry requests out, and `scan` carries out requests that look at many tasks;
-//! `routes`, `mail` and `mail_look` carry out the requests about exchanges and mailboxes; `lease`
-//! grants, checks and ends leases; `announce` calls off tasks whose end a worker announces;
+//! `dead`, `look` and `stats` carry requests out, and `scan` carries out requests that look at many
+//! tasks; `routes`, `mail` and `mail_look` carry out the requests about exchanges and mailboxes;
+//! `lease` grants, checks and ends leases; `announce` calls off tasks whose end a worker announces;
 //! `connect` and `consume` keep sessions and consumers; `observe` informs clients that wait or
 //! watch; `dispatch` and `balance` deliver tasks to workers; `limits` handles timers of tasks;
 //! `transitions` is the only place where a task changes its state; `restore` builds the tables from

@@ -228,8 +228,8 @@ impl Machine {
             (Some(_), Some(_)) => listing.looked,
             (Some(_), None) => u64::from(next),
         };
-        // The looks count tasks that the client may not see.
-        let (looked, total) = match step.scope {
+        // The looks count tasks that the client may not see. The step may be one of the broker.
+        let (looked, total) = match listing.filter.scope {
             Some(_) => (0, 0),
             None => (looked, total),
         };

@@ -12,8 +12,8 @@ use celeriac_proto::{MailboxName, QueueName};
 
 use crate::Machine;
 use crate::command::{
-    Answer, Code, ConnectionKey, DeliveredMail, MailConsumerKey, MailTag, MailboxOptions, Publish,
-    Push, Refusal,
+    Answer, Code, ConnectionKey, DeliveredMail, Forbidden, MailConsumerKey, MailTag,
+    MailboxOptions, Publish, Push, Refusal,
 };
 use crate::exchange::Destination;
 use crate::keys::MailboxKey;
@@ -32,7 +32,7 @@ impl Machine {
         options: MailboxOptions,
     ) {
         let declared = match self.mailboxes.find(&name) {
-            Some(_) => self.usable_mailbox(asker.connection, &name).and_then(|key| {
+            Some(_) => self.usable_mailbox(step, asker, &name).and_then(|key| {
                 match self.mailboxes.mailbox(key).options == options {
                     true => Ok(key),
                     false => Err(Refusal::new(
@@ -63,24 +63,26 @@ impl Machine {
     }
 
     pub(crate) fn find_mailbox(&mut self, step: &mut Step<'_>, asker: Asker, name: &MailboxName) {
-        let found = self.usable_mailbox(asker.connection, name);
+        let found = self.usable_mailbox(step, asker, name);
         self.show_mailbox(step, asker, found);
     }
 
     /// The mailbox of this name, if there is one and the connection may use it.
     pub(crate) fn usable_mailbox(
         &self,
-        connection: ConnectionKey,
+        step: &mut Step<'_>,
+        asker: Asker,
         name: &MailboxName,
     ) -> Result<MailboxKey, Refusal> {
         let Some(key) = self.mailboxes.find(name) else {
             return Err(Refusal::new(Code::NotFound, format!("there is no mailbox `{name}`")));
         };
         match self.mailboxes.mailbox(key).owner {
-            Some(owner) if owner != connection => Err(Refusal::new(
-                Code::Forbidden,
-                format!("the mailbox `{name}` is exclusive to another connection"),
-            )),
+            Some(owner) if owner != asker.connection => {
+                step.forbade(asker, Forbidden::Mailbox(name.clone()));
+                let message = format!("the mailbox `{name}` is exclusive to another connection");
+                Err(Refusal::new(Code::Forbidden, message))
+            }
             _ => Ok(key),
         }
     }
@@ -116,7 +118,7 @@ impl Machine {
         if_unused: bool,
         if_empty: bool,
     ) {
-        let is_usable = self.usable_mailbox(asker.connection, name).and_then(|key| {
+        let is_usable = self.usable_mailbox(step, asker, name).and_then(|key| {
             self.mailboxes.change(key, |mailbox| mailbox.expire(step.now.mono));
             let mailbox = self.mailboxes.mailbox(key);
             match () {
@@ -141,7 +143,7 @@ impl Machine {
     }
 
     pub(crate) fn purge_mailbox(&mut self, step: &mut Step<'_>, asker: Asker, name: &MailboxName) {
-        let answer = match self.usable_mailbox(asker.connection, name) {
+        let answer = match self.usable_mailbox(step, asker, name) {
             Ok(key) => {
                 let now = step.now.mono;
                 Answer::Count(self.mailboxes.change(key, |mailbox| {
@@ -169,7 +171,7 @@ impl Machine {
 
     pub(crate) fn consume(&mut self, step: &mut Step<'_>, asker: Asker, name: &MailboxName) {
         let consumer = self
-            .usable_mailbox(asker.connection, name)
+            .usable_mailbox(step, asker, name)
             .and_then(|key| self.mailboxes.add_consumer(key, asker.connection));
         step.answer(asker, consumer.map_or_else(Answer::Refused, Answer::Consuming));
     }
@@ -204,7 +206,7 @@ impl Machine {
 
     pub(crate) fn fetch_mail(&mut self, step: &mut Step<'_>, asker: Asker, name: &MailboxName) {
         let connection = asker.connection;
-        let found = self.usable_mailbox(connection, name).and_then(|key| {
+        let found = self.usable_mailbox(step, asker, name).and_then(|key| {
             match self.mailboxes.may_get(connection) {
                 true => Ok(key),
                 false => Err(Refusal::new(

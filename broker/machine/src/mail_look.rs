@@ -85,9 +85,7 @@ impl Machine {
             routing_key: routing_key.into(),
             to,
         };
-        if exchange.is_unused() && after.is_none() {
-            page.push(outline("", None));
-        }
+        let before = page.len();
         let from = after.map_or("", |after| &*after.routing_key);
         for (routing_key, destinations) in exchange.bindings_from(from) {
             let after = after.filter(|after| *after.routing_key == *routing_key);
@@ -109,6 +107,10 @@ impl Machine {
             if page.len() > PAGE {
                 return;
             }
+        }
+        // An exchange whose bindings are all of others looks like one without bindings.
+        if page.len() == before && after.is_none() {
+            page.push(outline("", None));
         }
     }
 }

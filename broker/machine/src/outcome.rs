@@ -11,14 +11,16 @@ use celeriac_proto::{
     TaskName,
 };
 use celeriac_record::{
-    ClosedBy, Lease, Progress, Record, Slot, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, ClosedBy, Lease, Progress, Record, Slot, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 
 use crate::Machine;
 use crate::clocks::Moment;
-use crate::command::{Code, Failure, OutcomeKind, Refusal, StoredOutcome, TaskOutcome};
+use crate::command::{
+    Answer, Code, Failure, Forbidden, OutcomeKind, Refusal, StoredOutcome, TaskOutcome,
+};
 use crate::conflicts::exists;
-use crate::step::Step;
+use crate::step::{Asker, Step};
 use crate::task::{Run, Task};
 use crate::timers::Kind;
 use crate::transitions::{Cause, Ended};
@@ -47,17 +49,46 @@ pub(crate) struct NewPutTask {
 }
 
 impl Machine {
-    pub(crate) fn put_outcome(
+    pub(crate) fn put_outcomes(
         &mut self,
         step: &mut Step<'_>,
-        outcome: TaskOutcome,
-    ) -> StoredOutcome {
+        asker: Asker,
+        outcomes: Vec<Result<TaskOutcome, Refusal>>,
+    ) {
+        let mut stored = Vec::with_capacity(outcomes.len());
+        let (mut ids, mut count) = (Vec::new(), 0);
+        for outcome in outcomes {
+            let outcome = outcome.map_err(|refusal| (refusal, None));
+            // Without a scope the machine forbids nothing.
+            let id = outcome.as_ref().ok().filter(|_| step.scope.is_some());
+            let id = id.map(|outcome| outcome.id.clone());
+            let outcome = outcome.and_then(|outcome| self.put_outcome(step, outcome));
+            let is_forbidden = |(refusal, _): &(Refusal, _)| refusal.code == Code::Forbidden;
+            if let Some(id) = id.filter(|_| outcome.as_ref().is_err_and(is_forbidden)) {
+                count += 1;
+                ids.extend((count <= Forbidden::IDS_MAX).then_some(id));
+            }
+            stored.push(outcome);
+            // The next outcome of the batch may be of the same id.
+            self.advance_successors(&mut step.on_behalf_of(Actor::Broker));
+        }
+        if count > 0 {
+            step.forbade(asker, Forbidden::Outcomes { ids, count });
+        }
+        step.answer(asker, Answer::Stored(stored));
+    }
+
+    fn put_outcome(&mut self, step: &mut Step<'_>, outcome: TaskOutcome) -> StoredOutcome {
         let found = self.tasks.find(&outcome.id);
         let present = found.filter(|slot| self.sees(step.scope.as_deref(), *slot));
         let state = present.map(|slot| self.tasks.task(slot).state);
-        self.check_outcome(&outcome, state).map_err(|refusal| (refusal, state))?;
-        if found != present {
+        // A refusal for the lease shows how many leases the broker has given out. So whoever may
+        // put no outcome of such an id hears of that first.
+        if present.is_none() {
             may_put(step).map_err(|refusal| (refusal, None))?;
+        }
+        self.check_outcome(step, &outcome, present).map_err(|refusal| (refusal, state))?;
+        if found != present {
             return Err((exists(), None));
         }
         match present.map(|slot| (slot, self.tasks.task(slot))) {
@@ -76,8 +107,14 @@ impl Machine {
     }
 
     /// Checks what the runs of the task do not decide.
-    fn check_outcome(&self, outcome: &TaskOutcome, state: Option<State>) -> Result<(), Refusal> {
-        let is_unfinished = state.is_some_and(|state| !state.is_terminal());
+    fn check_outcome(
+        &self,
+        step: &Step<'_>,
+        outcome: &TaskOutcome,
+        present: Option<Slot>,
+    ) -> Result<(), Refusal> {
+        let task = present.map(|slot| self.tasks.task(slot));
+        let is_unfinished = task.is_some_and(|task| !task.state.is_terminal());
         let bytes = outcome.body.bytes.len();
         let max = match is_unfinished && !outcome.kind.is_end() {
             true => self.config.result_bytes_max.min(PROGRESS_BYTES_MAX),
@@ -87,7 +124,12 @@ impl Machine {
             let message = format!("the body has {bytes} bytes, and {max} are allowed");
             return Err(Refusal::new(Code::ResultTooLarge, message));
         }
-        if outcome.lease > self.latest_lease {
+        // A client that may make no put tasks learns only of leases that its own tasks had.
+        let latest = match task.filter(|_| may_put(step).is_err()) {
+            Some(task) => task.lease(),
+            None => self.latest_lease,
+        };
+        if outcome.lease > latest {
             return Err(Refusal::new(Code::StaleLease, "the broker has not given out this lease"));
         }
         Ok(())

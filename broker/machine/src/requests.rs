@@ -85,18 +85,7 @@ impl Machine {
                 step.answer(asker, Answer::Forgot(outcomes));
             }
             Produce::Chord { group, ask } => self.gather(step, asker, &group, ask),
-            Produce::PutOutcome(outcomes) => {
-                let mut stored = Vec::with_capacity(outcomes.len());
-                for outcome in outcomes {
-                    stored.push(match outcome {
-                        Ok(outcome) => self.put_outcome(step, outcome),
-                        Err(refusal) => Err((refusal, None)),
-                    });
-                    // The next outcome of the batch may be of the same id.
-                    self.advance_successors(&mut step.on_behalf_of(Actor::Broker));
-                }
-                step.answer(asker, Answer::Stored(stored));
-            }
+            Produce::PutOutcome(outcomes) => self.put_outcomes(step, asker, outcomes),
         }
     }
 
@@ -176,9 +165,10 @@ impl Machine {
         match operate {
             Operate::ListQueues { names, after } => self.list_queues(step, asker, names, after),
             Operate::ConfigureQueue(record) => self.configure_queue(step, asker, record),
-            Operate::DeclareQueue { record, passive } => {
-                self.declare_queue(step, asker, record, passive);
-            }
+            Operate::DeclareQueue { record, passive, may_configure } => match passive {
+                true => self.find_queue(step, asker, &record.name),
+                false => self.declare_queue(step, asker, record, may_configure),
+            },
             Operate::PauseQueues { queues, paused } => {
                 self.begin_pause(step, asker, queues, paused)
             }

@@ -8,7 +8,7 @@ use celeriac_proto::{ExchangeName, QueueName};
 use celeriac_record::{BindingRecord, ExchangeRecord, Name, Named, Record};
 
 use crate::Machine;
-use crate::command::{Answer, Binding, Code, DestinationName, Refusal};
+use crate::command::{Answer, Binding, Code, DestinationName, Forbidden, Refusal, Scope};
 use crate::exchange::{Destination, Destinations, Place};
 use crate::step::{Asker, Step};
 
@@ -78,6 +78,15 @@ impl Machine {
             Some(exchange) if if_unused && !exchange.is_unused() => {
                 Err(Refusal::new(Code::NotFinished, format!("the exchange `{name}` has bindings")))
             }
+            // Whoever may not remove a binding by itself may not do so with its exchange.
+            Some(_) if self.leads_to_others(step.scope.as_deref(), name) => {
+                step.forbade(asker, Forbidden::Exchange(name.clone()));
+                let message = format!(
+                    "the exchange `{name}` has bindings to queues or mailboxes that the access of \
+                     this client does not allow"
+                );
+                Err(Refusal::new(Code::Forbidden, message))
+            }
             Some(_) => {
                 self.end_exchange(step, name);
                 Ok(())
@@ -85,6 +94,16 @@ impl Machine {
             None => Ok(()),
         };
         answer(step, asker, outcome);
+    }
+
+    /// Whether a binding of the exchange leads to something outside the scope.
+    fn leads_to_others(&self, scope: Option<&Scope>, exchange: &ExchangeName) -> bool {
+        let Some(scope) = scope else { return false };
+        let is_foreign = |(_, to): &(Place, Destination)| match to {
+            Destination::Mailbox(key) => !scope.queues.allow(&self.mailboxes.mailbox(*key).name),
+            Destination::Queue(name) => !scope.queues.allow(name),
+        };
+        self.exchanges.bindings_of(exchange).iter().any(is_foreign)
     }
 
     fn end_exchange(&mut self, step: &mut Step<'_>, name: &ExchangeName) {
@@ -106,7 +125,7 @@ impl Machine {
         if self.exchanges.find(&exchange).is_none() {
             return Err(no_exchange(&exchange));
         }
-        let to = self.destination(asker, to)?;
+        let to = self.destination(step, asker, to)?;
         let place = Place { exchange, routing_key };
         if self.exchanges.bind(&place, to.clone())?
             && let Destination::Queue(queue) = to
@@ -118,7 +137,7 @@ impl Machine {
 
     pub(crate) fn unbind(&mut self, step: &mut Step<'_>, asker: Asker, binding: Binding) {
         let Binding { exchange, routing_key, to } = binding;
-        let outcome = match self.destination(asker, to) {
+        let outcome = match self.destination(step, asker, to) {
             Ok(to) => {
                 self.drop_binding(step, Place { exchange, routing_key }, to);
                 Ok(())
@@ -130,10 +149,15 @@ impl Machine {
         answer(step, asker, outcome);
     }
 
-    fn destination(&self, asker: Asker, name: DestinationName) -> Result<Destination, Refusal> {
+    fn destination(
+        &self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        name: DestinationName,
+    ) -> Result<Destination, Refusal> {
         Ok(match name {
             DestinationName::Mailbox(name) => {
-                Destination::Mailbox(self.usable_mailbox(asker.connection, &name)?)
+                Destination::Mailbox(self.usable_mailbox(step, asker, &name)?)
             }
             DestinationName::Queue(name) => Destination::Queue(name),
         })

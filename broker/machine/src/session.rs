@@ -18,6 +18,8 @@ pub(crate) struct Session {
     /// Absent while the connection is lost.
     pub connection: Option<ConnectionKey>,
     pub instance: Arc<str>,
+    /// The name of the client's entry in the access file, if there is one.
+    pub entry: Option<Arc<str>>,
     /// What its client may see. Absent: everything.
     pub scope: Option<Arc<Scope>>,
     /// The record of the session in the store, if there is one.
@@ -127,6 +129,7 @@ impl Sessions {
             id,
             connection: None,
             instance,
+            entry: None,
             scope: None,
             stored: None,
             order: Order::Resume,
@@ -184,6 +187,7 @@ impl Sessions {
         let session = self.session_mut(key);
         (session.consumer.concurrency, session.order) = (record.concurrency, record.order);
         session.consumer.keeps_leases = record.keeps_leases;
+        session.entry = record.entry.clone();
         session.stored = Some(record);
     }
 

@@ -7,7 +7,7 @@ use celeriac_record::{Actor, Record};
 
 use crate::clocks::{Clocks, Moment};
 use crate::command::{
-    Answer, ConnectionKey, Effect, Message, Now, Outlines, Push, RequestId, Scope, When,
+    Answer, ConnectionKey, Effect, Forbidden, Message, Now, Outlines, Push, RequestId, Scope, When,
 };
 
 /// The effects of one or more commands, in order.
@@ -86,6 +86,11 @@ impl<'a> Step<'a> {
 
     pub fn show(&mut self, asker: Asker, outlines: Outlines) {
         self.send(asker.connection, Message::Show(asker.request, outlines));
+    }
+
+    /// Notes for the audit log that a request was refused.
+    pub fn forbade(&mut self, asker: Asker, what: Forbidden) {
+        self.push(Effect::Forbade(asker.connection, Box::new(what)));
     }
 
     pub fn tell(&mut self, connection: ConnectionKey, push: Push) {

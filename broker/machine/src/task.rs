@@ -4,6 +4,7 @@
 //! the data for decisions; the records in the store hold the rest. Data that only some tasks have,
 //! or only tasks that run, is in an [`Extra`]. The table of all tasks is in `table.rs`.
 
+mod by_id;
 mod id;
 mod pages;
 mod table;

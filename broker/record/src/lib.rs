@@ -421,6 +421,8 @@ pub struct BindingRecord {
 pub struct SessionRecord {
     pub id: SessionId,
     pub instance: Arc<str>,
+    /// The name of the entry in the access file that the worker came with, if there is one.
+    pub entry: Option<Arc<str>>,
     /// The number of handlers that the worker runs at once.
     pub concurrency: u32,
     /// The last order to the worker.

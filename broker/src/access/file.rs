@@ -2,8 +2,6 @@
 //! line. No sentence repeats a secret.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +13,11 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::{Datetime, Offset};
 
+use super::line::is_plain;
 use super::rights::Rights;
 use super::roles::Role;
 use super::token::{Hash, PREFIX, is_id};
+use crate::regular_file;
 
 /// More than the longest list that a person keeps.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -48,7 +48,7 @@ impl AccessError {
 /// One entry: who it is for, and what they may do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub name: Box<str>,
+    pub name: Arc<str>,
     pub key: Key,
     pub rights: Rights,
     /// From this time on the entry counts no more.
@@ -76,10 +76,14 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Every entry.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Entry> {
+        self.tokens.values().chain(self.certificates.values()).map(|entry| &**entry)
+    }
+
     /// Every entry, in the order of the file.
     pub(super) fn all(&self) -> Vec<&Entry> {
-        let both = self.tokens.values().chain(self.certificates.values());
-        let mut all: Vec<&Entry> = both.map(|entry| &**entry).collect();
+        let mut all: Vec<&Entry> = self.each().collect();
         all.sort_by_key(|entry| entry.line);
         all
     }
@@ -168,7 +172,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, AccessError> {
 /// Checks the text of a file.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Contents, AccessError> {
     let mut warnings = Vec::new();
-    let reading = Reading { path, text };
+    let reading = Reading::of(path, text);
     let raw: RawFile = toml::from_str(text).map_err(|error| {
         // The sentence of the parser may have several lines.
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -194,13 +198,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Contents, AccessError> {
 /// A file whose text was read.
 struct Reading<'a> {
     path: &'a Path,
-    text: &'a str,
+    /// Where its lines end, in order.
+    ends: Vec<usize>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(path: &'a Path, text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { path, ends: ends.map(|(offset, _)| offset).collect() }
+    }
+
     fn line(&self, offset: usize) -> usize {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
+        self.ends.partition_point(|end| *end < offset) + 1
     }
 
     fn wrong(&self, offset: usize, problem: &str) -> AccessError {
@@ -305,7 +314,7 @@ impl Reading<'_> {
     ) -> Result<Entry, AccessError> {
         let Common { name, roles, queues, names, bodies, expires } = common;
         let text = name.get_ref().as_str();
-        if text.is_empty() || text.len() > NAME_BYTES_MAX || text.contains(char::is_control) {
+        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(is_plain) {
             let problem = format!("a name has 1 to {NAME_BYTES_MAX} bytes of visible text");
             return Err(self.at(&name, &problem));
         }
@@ -389,18 +398,10 @@ fn milliseconds(at: &Datetime) -> Option<Timestamp> {
     Some(seconds * 1_000 + i64::from(time.nanosecond.unwrap_or(0) / 1_000_000))
 }
 
-/// Reads a file. A pipe or a device could hold the broker for ever.
+/// Reads a file of text.
 fn text_of(path: &Path) -> Result<String, AccessError> {
-    let unread = |error: std::io::Error| wrong(path, None, &format!("cannot be read: {error}"));
-    if !std::fs::metadata(path).map_err(unread)?.is_file() {
-        return Err(wrong(path, None, "is no file"));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unread)?;
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unread)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(wrong(path, None, "is longer than 1 MiB"));
-    }
+    let read = regular_file::read(path, BYTES_MAX);
+    let bytes = read.map_err(|problem| wrong(path, None, &problem))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -13,7 +13,7 @@ use celeriac_proto::{
     CHORD_MEMBER_TASK_NAME, CHORD_PART_TASK_NAME, OUTCOMES_QUEUE, QueueName, TaskName,
 };
 
-use super::audit::Object;
+use super::object::Object;
 use super::roles::{Role, Rule, asks_for_bodies, rule};
 
 /// The roles of an entry, and the part of the broker that they hold for.
@@ -49,11 +49,20 @@ impl Rights {
     /// returned for the audit log.
     pub(super) fn check(&self, entry: &str, ask: &mut Ask) -> Result<Object, Refusal> {
         self.check_role(entry, &rule(ask), asks_for_bodies(ask))?;
+        if let Ask::Operate(Operate::DeclareQueue { may_configure, .. }) = ask {
+            *may_configure = self.may_configure();
+        }
         let mut refused = Object::default();
         if let Some(scope) = &self.scope {
             check_scope(entry, scope, ask, &mut refused)?;
         }
         Ok(refused)
+    }
+
+    /// Whether it may change the settings of queues.
+    fn may_configure(&self) -> bool {
+        let names_all = self.scope.as_ref().is_none_or(|scope| scope.names.is_all());
+        self.roles.contains(&Role::Operator) && names_all
     }
 
     fn check_role(&self, entry: &str, rule: &Rule, bodies: bool) -> Allowed {

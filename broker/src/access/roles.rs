@@ -2,6 +2,7 @@
 //! does not compile.
 
 use celeriac_machine::command::{Ask, ChordAsk, Mail, Observe, Operate, Produce, Route, Work};
+use celeriac_record::QueueRecord;
 
 /// A set of requests that an entry of the access file may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +114,11 @@ fn rule_of_producer(produce: &Produce) -> Rule {
 fn rule_of_operator(operate: &Operate) -> Rule {
     match operate {
         Operate::ListQueues { .. } => read("list_queues", &[Reader, Operator]),
+        // A producer may get every task of its scope by its id, and so it may look for those of
+        // one tree.
+        Operate::ListTasks { filter, .. } if filter.root.is_some() => {
+            read("list_tasks", &[Producer, Reader, Operator])
+        }
         Operate::ListTasks { .. } => read("list_tasks", &[Reader, Operator]),
         Operate::ListWorkers { .. } => read("list_workers", &[Reader, Operator]),
         Operate::Info => read("info", &[Reader, Operator]),
@@ -121,8 +127,11 @@ fn rule_of_operator(operate: &Operate) -> Rule {
         Operate::DeclareQueue { passive: true, .. } => {
             read("declare_queue", &[Producer, Worker, Operator])
         }
-        Operate::DeclareQueue { passive: false, .. } => {
-            change("declare_queue", &[Producer, Worker, Operator])
+        Operate::DeclareQueue { passive: false, record, .. } => {
+            let rule = change("declare_queue", &[Producer, Worker, Operator]);
+            // It may change the settings of a queue, and then it is like an action of an operator.
+            let audited = if brings_settings(record) { Audited::Always } else { rule.audited };
+            Rule { audited, ..rule }
         }
         Operate::ConfigureQueue(_) => action("configure_queue"),
         Operate::PauseQueues { paused: true, .. } => action("pause_queues"),
@@ -138,6 +147,20 @@ fn rule_of_operator(operate: &Operate) -> Rule {
         Operate::OrderWorkers { .. } => action("order_workers"),
         Operate::Backup(_) => action("backup"),
     }
+}
+
+fn brings_settings(record: &QueueRecord) -> bool {
+    let QueueRecord {
+        name: _,
+        paused: _,
+        tasks_max,
+        bytes_max,
+        expires_in_ms,
+        result_ttl_ms,
+        declared: _,
+        idle_ms,
+    } = record;
+    [tasks_max, bytes_max, expires_in_ms, result_ttl_ms, idle_ms].into_iter().any(Option::is_some)
 }
 
 fn rule_of_mail(mail: &Mail) -> Rule {

@@ -1,7 +1,9 @@
 //! Tests of access: a whole broker with an access file, and clients over streams in memory.
 
+mod cursors;
 mod files;
 mod matrix;
+mod refusals;
 mod sessions;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -114,6 +116,12 @@ impl Served {
         tokio::time::timeout(PATIENCE, read).await.expect("the lines are written")
     }
 
+    /// The lines of the audit file, once all are written.
+    async fn all_audit_lines(&self) -> Vec<String> {
+        self.access().written().await;
+        self.audit_lines(0).await
+    }
+
     /// A connection before its Hello.
     async fn open_connection(&self, identities: &[&str]) -> Caller {
         let connection = self.latest.fetch_add(1, Ordering::Relaxed) + 1;
@@ -175,6 +183,16 @@ struct Caller {
 
 impl Caller {
     async fn hello(&mut self, token: &str, worker: Option<wire::WorkerInfo>) -> Answer {
+        self.resume(token, worker, "").await
+    }
+
+    /// Says Hello with the id of a session.
+    async fn resume(
+        &mut self,
+        token: &str,
+        worker: Option<wire::WorkerInfo>,
+        session_id: &str,
+    ) -> Answer {
         let hello = Hello {
             protocol_min: PROTOCOL_VERSION,
             protocol_max: PROTOCOL_VERSION,
@@ -182,6 +200,7 @@ impl Caller {
             client_version: "1".to_owned(),
             instance_id: "test".to_owned(),
             token: token.to_owned(),
+            session_id: session_id.to_owned(),
             worker,
             ..Hello::default()
         };

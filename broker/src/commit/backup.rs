@@ -35,7 +35,7 @@ impl Committer {
                 // ends its connection.
                 let mut frames = Frames::of_few_bytes();
                 let message = Outgoing::Answer(request, answer);
-                frames.add(|buffer| encode::append(message, &limits, buffer));
+                frames.add(|buffer| encode::append(message, &limits, None, buffer));
                 let _ = messages.try_send(frames);
             }
         });

@@ -149,6 +149,9 @@ impl Committer {
                 Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
                 Effect::Close(connection) => departures.push(Departure::Close(connection)),
                 Effect::WorkerLost(lost) => departures.push(Departure::Log(lost)),
+                Effect::Forbade(connection, what) => {
+                    self.connections.note_forbidden(connection, &what);
+                }
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });
                 }
@@ -354,8 +357,14 @@ impl Committer {
     ) -> bool {
         let Self { connections, config, .. } = self;
         let bytes_max = size::FRAME + measured.bytes;
+        let cursors = match measured.message {
+            Outgoing::Show(_, Shown::Page(_) | Shown::Workers { .. }) => {
+                connections.cursors(connection)
+            }
+            _ => None,
+        };
         let held = connections.hold(connection, bytes_max, |buffer| {
-            encode::append(measured.message, &config.limits, buffer)
+            encode::append(measured.message, &config.limits, cursors.as_deref(), buffer)
         });
         if held == Held::First {
             departures.push(Departure::Frames(connection));

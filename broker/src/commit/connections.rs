@@ -3,12 +3,14 @@
 //! do not read. A connection that reads is never closed because other connections do not read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use celeriac_machine::command::{ConnectionKey, RequestId};
+use celeriac_machine::command::{ConnectionKey, Forbidden, RequestId};
 use tracing::warn;
 
 use super::kept::{AllKept, Kept};
+use crate::cursors::Cursors;
 use crate::send_queue::{AllWaiting, Frames, Gauge, LateSender, SendQueue};
 
 /// Bytes that may wait for one connection: the tasks leased to a worker, its answers, and the
@@ -154,6 +156,18 @@ impl Connections {
             }
         }
         if is_first { Held::First } else { Held::More }
+    }
+
+    /// Writes down what the machine refused to a connection.
+    pub(super) fn note_forbidden(&self, connection: ConnectionKey, forbidden: &Forbidden) {
+        if let Some(peer) = self.all.get(&connection) {
+            peer.queue.note_forbidden(forbidden);
+        }
+    }
+
+    /// The cursors of a connection whose client has a scope.
+    pub(super) fn cursors(&self, connection: ConnectionKey) -> Option<Arc<Cursors>> {
+        self.all.get(&connection).and_then(|peer| peer.queue.cursors.clone())
     }
 
     /// Sends the frames that are held for a connection. Returns false when the connection is

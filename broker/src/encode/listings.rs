@@ -3,10 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use celeriac_machine::command::{Cursor, List, ListPlace};
 use celeriac_proto::limits::PROTOCOL_VERSION;
-use celeriac_proto::wire;
+use celeriac_proto::wire::{self, server_frame::Body};
 use celeriac_store::Usage;
 
 use super::{Limits, infos};
+use crate::cursors::{Cursors, Listing};
 use crate::outgoing::{BrokerView, QueueView, WorkerView};
 
 pub(super) fn queue_info(view: QueueView) -> wire::QueueInfo {
@@ -58,6 +59,15 @@ fn list_cursor(place: ListPlace) -> Bytes {
     bytes.put_u32(place.slot);
     bytes.put_u64(place.looked);
     bytes.freeze()
+}
+
+/// Encrypts the cursor of a client with a scope.
+pub(super) fn seal_cursor(answer: &mut Body, cursors: &Cursors) {
+    match answer {
+        Body::TaskPage(page) => page.cursor = cursors.seal(Listing::Tasks, &page.cursor),
+        Body::WorkerList(list) => list.cursor = cursors.seal(Listing::Workers, &list.cursor),
+        _ => {}
+    }
 }
 
 pub(super) fn worker_status(view: WorkerView) -> wire::WorkerStatus {

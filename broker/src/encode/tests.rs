@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, BrokerOutline, BrokerStats, ChordState, Cursor, DeliveredMail, DeliveryOutline,
-    DestinationName, Histogram, List, ListPlace, MailMessage, MailboxOutline, Outline, Page,
-    QueueCounters, QueueOutline, QueueStats, Spans, Stats, WorkerStatus,
+    BindingOutline, BrokerOutline, BrokerStats, CancelOutcome, ChordState, Cursor, DeliveredMail,
+    DeliveryOutline, DestinationName, Histogram, List, ListPlace, MailMessage, MailboxOutline,
+    Outline, Page, QueueCounters, QueueOutline, QueueStats, Spans, Stats, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,

@@ -75,6 +75,7 @@ pub fn hello(
         resume,
         instance: short("instance id", hello.instance_id)?.into(),
         worker: hello.worker.map(worker_info).transpose()?,
+        entry: None,
         scope: None,
     })
 }

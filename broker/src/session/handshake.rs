@@ -119,6 +119,7 @@ pub(super) async fn handshake(
     if let Some(visitor) = &visitor {
         let refused = |refusal| Farewell::Refusal(request, refusal);
         visitor.check_connect(&connect).map_err(refused)?;
+        connect.entry = Some(visitor.name().clone());
         connect.scope = visitor.scope();
     }
     Ok(Admitted { connect, visitor, seat })

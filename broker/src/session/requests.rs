@@ -2,17 +2,20 @@
 //! arrives. Large frames are decoded one at a time, on a thread where the work delays no other
 //! connection. So no session ends because another client's frame was large.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use celeriac_machine::command::{Ask, Command, ConnectionKey, Mail, Refusal};
+use celeriac_machine::command::{Ask, Code, Command, ConnectionKey, Mail, Refusal};
 use celeriac_proto::FrameError;
 use celeriac_proto::measure::{Measure, measure};
-use celeriac_proto::wire::ClientFrame;
+use celeriac_proto::wire::{ClientFrame, client_frame};
 use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, panics, too_slow};
 use crate::access::Visitor;
+use crate::cursors::{Cursors, Listing};
 use crate::driver::{Held, Input};
 use crate::log_filter;
 use crate::room::Place;
@@ -83,7 +86,7 @@ pub(super) struct EndOfRequests {
     pub(super) refusal: Option<Refusal>,
     /// Whether the client has done nothing wrong, and the broker closes the connection all the
     /// same.
-    is_expelled: bool,
+    pub(super) is_expelled: bool,
 }
 
 impl EndOfRequests {
@@ -120,9 +123,10 @@ pub(super) async fn run(
     connection: ConnectionKey,
     shared: &Shared,
     visitor: Option<&Visitor>,
+    cursors: Option<Arc<Cursors>>,
     in_flight: &InFlight,
 ) -> EndOfRequests {
-    let bounds = Bounds::of(&shared.config);
+    let reading = Reading { connection, bounds: Bounds::of(&shared.config), cursors };
     let mut weighed = 0;
     loop {
         let arrived = match reader.next().await {
@@ -141,7 +145,7 @@ pub(super) async fn run(
         let handed_over = match measure_small(&arrived.frame) {
             Ok(Some((measure, weight))) => {
                 weighed += weight;
-                let decoded = decoded(measure, arrived.frame, connection, &bounds);
+                let decoded = reading.decoded(measure, arrived.frame);
                 match decoded.map(|command| judged(command, visitor)) {
                     Ok(command) => {
                         small(reader, command, arrived.place, weight, shared, in_flight).await
@@ -150,7 +154,7 @@ pub(super) async fn run(
                 }
             }
             Ok(None) => {
-                let asking = Asking { connection, visitor, bounds };
+                let asking = Asking { visitor, reading: reading.clone() };
                 large(reader, arrived, asking, shared, in_flight).await
             }
             Err(error) => Err(broken(&error)),
@@ -188,12 +192,52 @@ async fn small(
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 
-/// Who asks, and within which bounds.
+/// Who asks, and how its frames become commands.
 struct Asking<'a> {
-    connection: ConnectionKey,
     visitor: Option<&'a Visitor>,
-    bounds: Bounds,
+    reading: Reading,
 }
+
+/// How the frames of a connection become commands.
+#[derive(Clone)]
+struct Reading {
+    connection: ConnectionKey,
+    bounds: Bounds,
+    /// Those of a client with a scope.
+    cursors: Option<Arc<Cursors>>,
+}
+
+impl Reading {
+    fn decoded(&self, measure: Measure, frame: Bytes) -> Result<Command, FrameError> {
+        let connection = self.connection;
+        let mut frame: ClientFrame = measure.decode(frame)?;
+        if let (Some(cursors), Some(body)) = (&self.cursors, &mut frame.body)
+            && open_cursor(body, cursors).is_none()
+        {
+            let ask = Ask::Refuse(Refusal::new(Code::InvalidArgument, NOT_OURS));
+            return Ok(Command::Request { connection, request: frame.request_id, ask });
+        }
+        Ok(client_command(frame, connection, &self.bounds))
+    }
+}
+
+/// Decrypts the cursor of a client with a scope. `None`: it is not of this scope.
+fn open_cursor(request: &mut client_frame::Body, cursors: &Cursors) -> Option<()> {
+    match request {
+        client_frame::Body::ListTasks(list) => {
+            list.cursor = cursors.open(Listing::Tasks, &list.cursor)?;
+        }
+        client_frame::Body::ListWorkers(list) => {
+            list.cursor = cursors.open(Listing::Workers, &list.cursor)?;
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// A listing within a scope goes on with the cursors of this scope alone.
+const NOT_OURS: &str = "the cursor is not one of ours, or it is that of another access, or from before \
+                        a restart of the broker: begin the listing again";
 
 /// Hands over a large request. The session reads the next frame only after the driver has taken
 /// this one, so that requests are carried out in their order.
@@ -205,9 +249,9 @@ async fn large(
     in_flight: &InFlight,
 ) -> Result<(), EndOfRequests> {
     let Arrived { frame, place } = arrived;
-    let Asking { connection, visitor, bounds } = asking;
+    let Asking { visitor, reading } = asking;
     let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
-    let decode = move || decoded(measure::<ClientFrame>(&frame)?, frame, connection, &bounds);
+    let decode = move || reading.decoded(measure::<ClientFrame>(&frame)?, frame);
     let decoded = reader.pulse.during(shared.decoding.run(decode)).await;
     let mut command = judged(decoded.map_err(|error| broken(&error))?, visitor);
     log_filter::carry_out(&mut command, shared.log.as_ref());
@@ -232,6 +276,8 @@ async fn hand_over(
 /// The command as the access of the client allows it.
 fn judged(command: Command, visitor: Option<&Visitor>) -> Command {
     match (visitor, command) {
+        // What could not be decoded is answered as without an access file.
+        (Some(_), command @ Command::Request { ask: Ask::Refuse(_), .. }) => command,
         (Some(visitor), Command::Request { connection, request, ask }) => {
             let ask = match visitor.judge(ask) {
                 // Nobody waits for an answer: the request becomes one that does nothing.
@@ -242,13 +288,4 @@ fn judged(command: Command, visitor: Option<&Visitor>) -> Command {
         }
         (_, command) => command,
     }
-}
-
-fn decoded(
-    measure: Measure,
-    frame: Bytes,
-    connection: ConnectionKey,
-    bounds: &Bounds,
-) -> Result<Command, FrameError> {
-    Ok(client_command(measure.decode(frame)?, connection, bounds))
 }

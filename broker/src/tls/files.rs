@@ -1,8 +1,6 @@
 //! The files of TLS: reads them, checks that they fit together and have not expired, and makes the
 //! configuration of a handshake of them. Nothing here keeps a key but that configuration.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +18,7 @@ use x509_parser::prelude::FromDer;
 
 use super::names;
 use crate::config::{Config, TlsClient};
+use crate::regular_file;
 
 /// More than any chain of certificates or bundle of CAs has.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -181,7 +180,7 @@ impl Files {
     ) -> Result<CertifiedKey, TlsError> {
         let (key, certificate) = (shown(&self.key), shown(&self.certificate));
         let refuse = |problem: &str| wrong("tls_key", format!("the key {key} {problem}"));
-        let text = read(&self.key).map_err(|problem| refuse(&problem))?;
+        let text = regular_file::read(&self.key, BYTES_MAX).map_err(|problem| refuse(&problem))?;
         let der = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
             match text.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
                 true => refuse(
@@ -270,26 +269,12 @@ fn times(certificate: &X509Certificate<'_>) -> [Timestamp; 2] {
 
 /// All certificates of a file, or what is wrong with it.
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(file)?;
+    let text = regular_file::read(file, BYTES_MAX)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err("has no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned()),
         Err(_) => Err("is broken: its PEM cannot be read".to_owned()),
-    }
-}
-
-/// Reads a file. A pipe or a device could hold the broker for ever.
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let unread = |error: std::io::Error| format!("cannot be read: {error}");
-    if !std::fs::metadata(file).map_err(unread)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    let mut text = Vec::new();
-    File::open(file).map_err(unread)?.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(unread)?;
-    match text.len() as u64 {
-        0..=BYTES_MAX => Ok(text),
-        _ => Err("is longer than 1 MiB".to_owned()),
     }
 }
 

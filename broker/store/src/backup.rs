@@ -40,7 +40,17 @@ pub enum BackupError {
 #[derive(Debug)]
 pub(super) struct Running {
     give_up: Arc<AtomicBool>,
+    /// Set when the copy is complete or has failed, before anybody is told. Who was told may begin
+    /// the next backup at once, although this thread still ends.
+    is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+            || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
 }
 
 impl Drop for Running {
@@ -80,15 +90,18 @@ impl Store {
         // The thread gets `done` only once it runs, so that this call still has `done` if the
         // thread cannot be started.
         let (sender, receiver) = mpsc::sync_channel::<D>(1);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
         let run = move || {
             let outcome = run(copier, &target, log_bytes);
+            over.store(true, Ordering::SeqCst);
             if let Ok(done) = receiver.recv() {
                 done(outcome);
             }
         };
         match std::thread::Builder::new().name("backup".into()).spawn(run) {
             Ok(thread) => {
-                self.backup = Some(Running { give_up, thread: Some(thread) });
+                self.backup = Some(Running { give_up, is_over, thread: Some(thread) });
                 assert!(sender.send(done).is_ok(), "the thread waits for `done`");
             }
             Err(error) => done(Err(Error::io("start a thread for the backup")(error).into())),
@@ -96,8 +109,10 @@ impl Store {
     }
 
     fn backup_is_running(&mut self) -> bool {
-        let ended = |running: &Running| running.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        self.backup.take_if(|running| ended(running));
+        if let Some(mut over) = self.backup.take_if(|running| running.is_over()) {
+            // It only tells the outcome, for which the store has not to wait.
+            drop(over.thread.take());
+        }
         self.backup.is_some()
     }
 

@@ -35,15 +35,12 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// The folder for a restore holds something.
-    #[error(
-        "{} is not empty: {reason}; a restore needs an empty folder, so move the present data away or choose another folder",
-        folder.display()
-    )]
+    /// The folder for a restore holds something, or lies in a wrong place.
+    #[error("{} {reason}", folder.display())]
     Occupied {
         /// The folder.
         folder: PathBuf,
-        /// What is there.
+        /// What is wrong with it and what to do, as the rest of the sentence.
         reason: String,
     },
     /// A restore has not ended: only a part of a backup may be there.
@@ -63,6 +60,14 @@ pub enum Error {
     )]
     Damaged {
         /// The data folder.
+        folder: PathBuf,
+        /// The damage.
+        reason: String,
+    },
+    /// Bytes of a backup are wrong or missing.
+    #[error("the backup {} is damaged: {reason}; restore another one", folder.display())]
+    DamagedBackup {
+        /// The folder of the backup.
         folder: PathBuf,
         /// The damage.
         reason: String,
@@ -164,7 +169,7 @@ impl Error {
         match self {
             Self::Locked { .. } => 11,
             Self::NewerFormat { .. } => 12,
-            Self::Damaged { .. } => 13,
+            Self::Damaged { .. } | Self::DamagedBackup { .. } => 13,
             Self::DiskFull { .. } | Self::Full { .. } | Self::NoRoom { .. } => 14,
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
             Self::NotSynced | Self::NotWatched => 16,

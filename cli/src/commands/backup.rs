@@ -40,7 +40,7 @@ pub(crate) async fn run(
     output.outlive_reader();
     let client = connect(shared).await?;
     let copying = client.backup(&arguments.folder);
-    let copied = match shared.timeout {
+    let copied = match shared.patience {
         None => copying.await,
         Some(timeout) => tokio::time::timeout(timeout, copying).await.map_err(|_| {
             Failure::new(
@@ -58,7 +58,9 @@ pub(crate) async fn run(
         Format::Json => output.document(&Document { folder, tasks, bytes })?,
         Format::Text => {
             let tasks = counted(tasks, "task");
-            output.line(&format!("{}  {tasks}, {bytes} bytes", clean(folder)))?;
+            // The broker has put a name alone below a folder of its own.
+            let place = if folder.starts_with('/') { "" } else { " in the broker's backup_folder" };
+            output.line(&format!("{}{place}  {tasks}, {bytes} bytes", clean(folder)))?;
         }
     }
     Ok(Exit::Success)

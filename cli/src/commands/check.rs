@@ -41,6 +41,6 @@ pub(crate) fn run(arguments: &CheckArguments, output: &mut Output) -> Result<Exi
         move |tell| celeriac_broker::check_telling(&folder, tell),
         "the check before the whole folder was read; nothing is known about it",
     )?;
-    show(&arguments.folder, &report, output)?;
+    show(&arguments.folder, "is sound", &report, output)?;
     Ok(Exit::Success)
 }

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::{Format, Output};
 use crate::task_columns::DEAD;
-use crate::task_count::count;
+use crate::task_count::{TaskCount, count};
 use crate::task_history::TaskHistory;
 use crate::task_list::{ListOptions, TaskOrder, print_list};
 use celeriac_web::printable::clean;
@@ -141,7 +141,12 @@ pub(crate) async fn run(
             let consent = confirm.consent("a discard")?;
             let client = connect(shared).await?;
             if consent.is_to_be_asked() {
-                consent.ask(&format!("Discard {}?", which.in_words(&client).await?)).await?;
+                let question = which.in_words(&client).await?;
+                if question.is_about_none {
+                    // Without a question nothing may be dropped, whatever has died since.
+                    return finish(&client, &which, "discarded", 0, output).await;
+                }
+                consent.ask(&format!("Discard {}?", question.words)).await?;
             }
             let count = match which.named.as_slice() {
                 [] if which.all => client.discard_all_dead().await,
@@ -153,24 +158,42 @@ pub(crate) async fn run(
     }
 }
 
-/// All dead tasks in words, with their number at this moment.
-async fn all_dead(client: &Client) -> Result<String, Failure> {
+/// Dead tasks in words.
+struct InWords {
+    words: String,
+    /// There is none at this moment.
+    is_about_none: bool,
+}
+
+impl InWords {
+    fn counted(words: &str, count: TaskCount) -> Self {
+        let is_about_none = count == TaskCount::Exactly(0);
+        Self { words: format!("{words}{}", count.in_brackets()), is_about_none }
+    }
+
+    fn named(words: String) -> Self {
+        Self { words, is_about_none: false }
+    }
+}
+
+/// How many dead tasks there are at this moment.
+async fn all_dead(client: &Client) -> Result<TaskCount, Failure> {
     let queues = client.queues().await.map_err(failure)?;
-    let count: u64 = queues.iter().map(|queue| queue.dead).sum();
-    Ok(format!("all dead tasks ({count} now)"))
+    Ok(TaskCount::Exactly(queues.iter().map(|queue| queue.dead).sum()))
 }
 
 impl ReplayArguments {
     /// The tasks in words. Their number at this moment is part of it, as far as it is known.
-    async fn in_words(&self, client: &Client) -> Result<String, Failure> {
+    async fn in_words(&self, client: &Client) -> Result<InWords, Failure> {
         Ok(match self.named.as_slice() {
-            [] if self.all => all_dead(client).await?,
+            [] if self.all => InWords::counted("all dead tasks", all_dead(client).await?),
             [] => {
                 let filter = self.filter.to_client().state(State::Failure);
-                format!("the dead tasks that match{}", count(client, &filter).await.in_brackets())
+                let count = count(client, &filter).await;
+                InWords::counted("the dead tasks that match", count)
             }
-            [id] => format!("the dead task {}", clean(id)),
-            ids => format!("{} dead tasks", ids.len()),
+            [id] => InWords::named(format!("the dead task {}", clean(id))),
+            ids => InWords::named(format!("{} dead tasks", ids.len())),
         })
     }
 }

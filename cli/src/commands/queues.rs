@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::arguments::{SharedOptions, parse_queue};
 use crate::connection::{connect, failure};
+use crate::draining;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::queue_view::{details, table};
@@ -46,7 +47,6 @@ async fn list(
 ) -> Result<Exit, Failure> {
     let client = connect(shared).await?;
     let mut queues = client.queues().await.map_err(failure)?;
-    client.close().await;
     queues
         .retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
     queues.sort_by(|left, right| left.name.cmp(&right.name));
@@ -60,6 +60,8 @@ async fn list(
         [] if !wanted.is_empty() => {}
         queues => output.table(&table(queues))?,
     }
+    draining::tell(&client, queues.iter().any(|queue| queue.ready > 0), output).await;
+    client.close().await;
     match wanted.iter().find(|name| !queues.iter().any(|queue| queue.name == name.as_str())) {
         Some(name) => Err(Failure::new(Exit::NotFound, format!("no queue {}", clean(name)))),
         None => Ok(Exit::Success),

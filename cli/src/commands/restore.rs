@@ -53,6 +53,6 @@ pub(crate) fn run(arguments: &RestoreArguments, output: &mut Output) -> Result<E
         }
         failure => failure,
     })?;
-    show(&arguments.data, &report, output)?;
+    show(&arguments.data, "is restored and sound", &report, output)?;
     Ok(Exit::Success)
 }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::config::{ConfigLayer, ServeConfig};
 use self::http::{Http, Inside};
 use self::notify::{feed_watchdog, notify_manager};
-use self::reload::Reload;
+use self::reload::{AccessText, Reload};
 use self::sockets::{Sockets, cannot_listen, listen};
 use self::source::{Loaded, Source};
 use crate::allocator::give_back_when_idle;
@@ -274,7 +274,8 @@ async fn serve_until_signalled(
     };
     let Opened { broker, listener, http, addresses: (address, plain) } = opened;
     let control = broker.control();
-    let mut reload = Reload { source, counts: config, log, control: control.clone() };
+    let access = AccessText::read(&config);
+    let mut reload = Reload { source, counts: config, log, control: control.clone(), access };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::arguments::{SharedOptions, parse_id};
 use crate::connection::connect;
+use crate::draining;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::task_history::TaskHistory;
@@ -29,11 +30,12 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let client = connect(shared).await?;
     let history = TaskHistory::fetch(&client, &arguments.id).await?;
-    client.close().await;
     if arguments.raw && history.task.is_there() {
-        output.bytes(&history.task.payload)?;
+        history.print_payload(output)?;
     } else {
         history.print(output)?;
+        draining::tell(&client, draining::one_waits(&[&history.task]), output).await;
     }
+    client.close().await;
     Ok(exit_if_unknown(&history.task))
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use crate::arguments::{SharedOptions, parse_id};
 use crate::broker_view;
 use crate::connection::{connect, failure};
+use crate::draining;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::task_columns::{USUAL, table};
@@ -32,7 +33,6 @@ pub(crate) async fn run(
     }
     let client = connect(shared).await?;
     let tasks = client.info(&arguments.ids).await.map_err(failure)?;
-    client.close().await;
     let now_ms = now_ms();
     match tasks.as_slice() {
         tasks if output.is_json() => {
@@ -43,5 +43,7 @@ pub(crate) async fn run(
         [task] => output.details(&details(task, now_ms))?,
         tasks => output.table(&table(tasks, &USUAL, now_ms))?,
     }
+    draining::tell(&client, draining::one_waits(&tasks), output).await;
+    client.close().await;
     Ok(tasks.iter().map(exit_if_unknown).fold(Exit::Success, Exit::and))
 }

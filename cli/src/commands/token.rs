@@ -8,12 +8,15 @@ use celeriac_broker::{Access, AccessEntry, NewToken, Role};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::rights::Rights;
 use crate::exit::{Exit, Failure};
-use crate::line::Text;
+use crate::line::{Text, Tone};
 use crate::output::{Format, Output, print_to_stderr};
 use crate::table::{ALWAYS, Column, Table};
 use crate::time::{Moment, iso, ms, now_ms, parse_moment_or_span, whole_ms};
 use celeriac_web::printable::clean;
+
+mod rights;
 
 /// The arguments of `token`.
 #[derive(Args)]
@@ -84,6 +87,9 @@ struct EntryDocument<'a> {
     name: &'a str,
     key: &'a str,
     roles: Vec<&'static str>,
+    queues: &'a [String],
+    names: &'a [String],
+    bodies: bool,
     expires: Option<&'a str>,
     expired: bool,
     line: usize,
@@ -98,15 +104,30 @@ pub(crate) fn run(arguments: TokenArguments, output: &mut Output) -> Result<Exit
 }
 
 fn new(arguments: &NewArguments, output: &mut Output) -> Result<Exit, Failure> {
+    if let Some(moment) = arguments.expires
+        && end_ms(moment) <= now_ms()
+    {
+        return Err(Failure::usage("--expires: this time is over, so nobody could use the token"));
+    }
     let new = NewToken::draw();
     let entry = entry(arguments, &new);
     // A mistake in a pattern shows now, and not when the broker reads the entry.
-    Access::check_text(&entry).map_err(|error| Failure::usage(error.to_string()))?;
+    Access::check_text(&entry).map_err(|error| Failure::usage(mistake(&error.to_string())))?;
     match output.format {
         Format::Json => output.document(&NewDocument { token: &new.token, entry: &entry })?,
         Format::Text => output.line(&format!("{}\n\n{}", new.token, entry.trim_end()))?,
     }
     Ok(Exit::Success)
+}
+
+/// A mistake without the place in a file: there is none yet.
+fn mistake(sentence: &str) -> &str {
+    let after_line = |rest: &'_ str| {
+        let rest = rest.trim_start_matches(|character: char| character.is_ascii_digit());
+        rest.strip_prefix(": ").map(str::len)
+    };
+    let place = sentence.split_once(".toml:").and_then(|(_, rest)| after_line(rest));
+    place.map_or(sentence, |length| &sentence[sentence.len() - length..])
 }
 
 /// The entry of a new token, as the access file has it.
@@ -154,55 +175,85 @@ fn check(arguments: &CheckArguments, output: &mut Output) -> Result<Exit, Failur
     for warning in &report.warnings {
         print_to_stderr(&clean(warning));
     }
+    let rights = rights::of_file(&arguments.file, &report.entries)?;
+    let entries: Vec<(&AccessEntry, &Rights)> = report.entries.iter().zip(&rights).collect();
     match output.format {
         Format::Json => {
-            for entry in &report.entries {
+            for entry in entries {
                 output.document(&document(entry))?;
             }
         }
-        Format::Text => output.table(&table(&report.entries))?,
+        Format::Text => output.table(&table(&entries))?,
     }
     Ok(Exit::Success)
 }
 
-fn document(entry: &AccessEntry) -> EntryDocument<'_> {
+fn document<'a>((entry, rights): (&'a AccessEntry, &'a Rights)) -> EntryDocument<'a> {
     EntryDocument {
         name: &entry.name,
         key: &entry.key,
         roles: entry.roles.iter().map(|role| role.name()).collect(),
+        queues: &rights.queues,
+        names: &rights.names,
+        bodies: rights.bodies,
         expires: entry.expires.as_deref(),
         expired: entry.is_expired,
         line: entry.line,
     }
 }
 
-fn table(entries: &[AccessEntry]) -> Table {
+/// All columns but the line have room in 80 columns of a terminal.
+fn table(entries: &[(&AccessEntry, &Rights)]) -> Table {
     let mut table = Table::new(&[
-        Column::word("NAME", ALWAYS),
-        Column::word("KEY", ALWAYS),
-        Column::word("ROLES", ALWAYS),
-        Column::word("EXPIRES", ALWAYS),
-        Column::number("LINE", ALWAYS),
+        Column::name("NAME", 10),
+        Column::other_name("ID", ALWAYS, 8),
+        Column::text("ROLES", ALWAYS, 16),
+        Column::text("QUEUES", 1, 8),
+        Column::text("NAMES", 2, 8),
+        Column::word("BODIES", 4),
+        Column::word("EXPIRES", 3),
+        Column::number("LINE", 5),
     ]);
-    for entry in entries {
+    for (entry, rights) in entries {
         let roles: Vec<&str> = entry.roles.iter().map(|role| role.name()).collect();
-        let expires = match (&entry.expires, entry.is_expired) {
-            (None, _) => "never".to_owned(),
-            (Some(at), true) => format!("{at} (expired)"),
-            (Some(at), false) => at.clone(),
-        };
         table.push(vec![
-            Text::from(clean(&entry.name)),
-            Text::from(clean(&entry.key)),
+            Text::from(entry.name.as_str()),
+            Text::from(entry.key.as_str()),
             Text::from(roles.join(", ")),
-            Text::from(expires),
+            Text::from(rights.queues.join(", ")),
+            Text::from(rights.names.join(", ")),
+            Text::from(if rights.bodies { "yes" } else { "" }),
+            expires(entry),
             Text::from(entry.line.to_string()),
         ]);
     }
     table
 }
 
+/// The day of the end, in UTC, or that it is over. JSON has the moment.
+fn expires(entry: &AccessEntry) -> Text {
+    const DAY: usize = "2027-05-01".len();
+    let day = |at: &String| at.get(..DAY).unwrap_or(at).to_owned();
+    match entry.expires.as_ref().map(day) {
+        None => "never".into(),
+        Some(_) if entry.is_expired => Text::new("EXPIRED", Tone::Bad),
+        Some(day) => day.into(),
+    }
+}
+
 fn parse_role(text: &str) -> Result<Role, String> {
     Role::parse(text)
         .ok_or_else(|| "the roles are producer, worker, reader and operator".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_of_a_flag_names_no_file() {
+        assert_eq!(mistake("access.toml:5: `a*b` is no pattern"), "`a*b` is no pattern");
+        assert_eq!(mistake("`a.toml:b` is no pattern"), "`a.toml:b` is no pattern");
+        assert_eq!(mistake("the name is empty"), "the name is empty");
+    }
 }

@@ -16,6 +16,7 @@ use self::snapshot::Snapshot;
 use self::view::{Pressed, View};
 use crate::arguments::SharedOptions;
 use crate::connection::{address, connect};
+use crate::draining::DrainLook;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output, Size};
 use crate::time::{now_ms, time_of_day};
@@ -80,12 +81,13 @@ async fn print(
     signals: &mut EndSignals,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut before = Snapshot::take(client).await?;
+    let drain = DrainLook::unless(output.is_json());
+    let mut before = Snapshot::take(client, &drain).await?;
     let mut is_first = true;
     loop {
         let now = tokio::select! {
             () = signals.received() => return Ok(()),
-            snapshot = take_after(client, INTERVAL) => snapshot?.since(&before),
+            snapshot = take_after(client, INTERVAL, &drain) => snapshot?.since(&before),
         };
         match output.format {
             Format::Json => output.document(&now.document())?,
@@ -93,7 +95,7 @@ async fn print(
                 if !is_first {
                     output.line("")?;
                 }
-                let around = Around { address, notice: "" };
+                let around = Around { address, notice: now.notice() };
                 // The line below a frame is for the prompt of the shell.
                 let Size { width, height } = output.size();
                 let size = Size { width, height: height.map(|height| height.saturating_sub(1)) };
@@ -108,9 +110,13 @@ async fn print(
     }
 }
 
-async fn take_after(client: &Client, pause: Duration) -> Result<Snapshot, Failure> {
+async fn take_after(
+    client: &Client,
+    pause: Duration,
+    drain: &DrainLook,
+) -> Result<Snapshot, Failure> {
     tokio::time::sleep(pause).await;
-    Snapshot::take(client).await
+    Snapshot::take(client, drain).await
 }
 
 /// Shows each frame in place of the one before, on the whole terminal. While the broker does not
@@ -126,7 +132,8 @@ async fn show_live(
     let mut contact = Contact::new();
     let mut present: Option<Snapshot> = None;
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
-    let mut next = Box::pin(take_after(client, Duration::ZERO));
+    let drain = DrainLook::default();
+    let mut next = Box::pin(take_after(client, Duration::ZERO, &drain));
     loop {
         let has_changed = tokio::select! {
             () = signals.received() => return Ok(()),
@@ -139,7 +146,7 @@ async fn show_live(
                 Some(event) => matches!(event, Event::Resize(..)),
             },
             taken = &mut next => {
-                next.set(take_after(client, INTERVAL));
+                next.set(take_after(client, INTERVAL, &drain));
                 contact.see(&taken);
                 match taken {
                     Ok(now) => present = Some(match &present {
@@ -154,7 +161,11 @@ async fn show_live(
             _ = looks.tick() => contact.look(client),
         };
         if has_changed {
-            let around = Around { address, notice: &contact.notice() };
+            let notice = match contact.notice() {
+                notice if notice.is_empty() => present.as_ref().map_or("", Snapshot::notice).into(),
+                notice => notice,
+            };
+            let around = Around { address, notice: &notice };
             let size = screen.size(output);
             let above_keys =
                 Size { height: size.height.map(|height| height.saturating_sub(1)), ..size };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use celeriac_client::{State, TaskInfo, Watch};
+use celeriac_client::{Client, State, TaskInfo, Watch};
 use celeriac_web::documents::TaskDocument;
 use clap::Args;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let client = connect(shared).await?;
     let watch = client.watch(&ids).await.map_err(failure)?;
     let mut tasks = WatchedTasks::default();
-    let printing = until_reader_gone(tasks.print_until_over(watch, &ids, output));
+    let printing = until_reader_gone(tasks.print_until_over(&client, watch, &ids, output));
     let address = address(shared);
     let printing = while_watched(&client, &address, printing);
     match arguments.wait {
@@ -53,6 +53,15 @@ pub(crate) async fn run(
     }
     client.close().await;
     Ok(arguments.ids.iter().map(|id| tasks.exit(id)).fold(Exit::Success, Exit::and))
+}
+
+/// Why the watch has ended before the tasks did. When the broker accepts this client no longer, any
+/// request has that as its error.
+async fn why_ended(client: &Client, ids: &[&String]) -> Failure {
+    match client.info(&ids[..1]).await {
+        Err(error) => failure(error),
+        Ok(_) => Failure::new(Exit::Unreachable, "the broker ended the watch"),
+    }
 }
 
 /// The tasks that were seen so far, by id.
@@ -72,6 +81,7 @@ struct LastSeen {
 impl WatchedTasks {
     async fn print_until_over(
         &mut self,
+        client: &Client,
         mut watch: Watch,
         ids: &[&String],
         output: &mut Output,
@@ -80,7 +90,7 @@ impl WatchedTasks {
         while self.last_seen.len() < ids.len() || self.last_seen.values().any(|task| !task.is_over)
         {
             let Some(task) = watch.next().await else {
-                return Err(Failure::new(Exit::Unreachable, "the broker ended the watch"));
+                return Err(why_ended(client, ids).await);
             };
             match output.format {
                 Format::Json => output.document(&TaskDocument::new(&task))?,

@@ -67,7 +67,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let mut signals = ShutdownSignals::listen(HangUp::Ends)?;
-    let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?;
+    let url = broker(shared, |warning| print_to_stderr(&clean(warning)))?.url;
     let url: BrokerUrl = url.parse().map_err(|error| Failure::usage(format!("--url: {error}")))?;
     let tls = Config {
         tls_certificate: arguments.tls_certificate,

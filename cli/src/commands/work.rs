@@ -1,8 +1,9 @@
 //! `celeriac work`: a worker that runs a command for each task. It needs no code.
 //!
 //! This file has the arguments and the worker. `work::command` fills the arguments of a task into
-//! the command, `work::start` starts it, `work::process` runs it to its end, and `work::endings`
-//! says what became of the task. Nothing here waits for a reader of stdout or stderr.
+//! the command, `work::start` starts it, `work::process` runs it to its end, `work::guard` ends it
+//! if the worker is killed, and `work::endings` says what became of the task. Nothing here waits
+//! for a reader of stdout or stderr.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -17,10 +18,12 @@ use tokio::sync::oneshot;
 
 use self::command::CommandTemplate;
 use self::endings::Endings;
+use self::guard::Guard;
+pub(crate) use self::guard::run_as_guard;
 use self::process::Limits;
 use self::targets::LOG_TARGET;
 use crate::arguments::{SharedOptions, parse_name, parse_queue};
-use crate::connection::{DEFAULT_TIMEOUT, broker, failure_at, has_token};
+use crate::connection::{Broker, DEFAULT_TIMEOUT, broker, failure_at, has_token};
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output::Output;
@@ -31,6 +34,7 @@ use crate::unknown_host::masked;
 mod command;
 mod endings;
 mod first_process;
+mod guard;
 mod lines;
 mod process;
 mod progress;
@@ -100,20 +104,25 @@ async fn work(
     shared: &SharedOptions,
     endings: Endings,
 ) -> Result<Exit, Failure> {
-    let url = broker(shared, |warning| tracing::warn!(target: LOG_TARGET, "{warning}"))?;
+    let Broker { url, token_file } =
+        broker(shared, |warning| tracing::warn!(target: LOG_TARGET, "{warning}"))?;
     let command = CommandTemplate::parse(arguments.command).map_err(Failure::usage)?;
     start::check(command.program()).map_err(Failure::usage)?;
     let mut signals = ShutdownSignals::listen(HangUp::Ends)?;
     let (command, endings) = (Arc::new(command), Arc::new(endings));
     let limits = Limits { grace: arguments.grace };
+    let guard = Arc::new(Guard::start());
     let mut worker = Worker::builder(&url)
         .shutdown_grace(arguments.grace)
         .connect_wait(shared.timeout.unwrap_or(DEFAULT_TIMEOUT))
         .concurrency(start::places(concurrency(arguments.concurrency)))
         .middleware(endings.clone());
+    if let Some(file) = token_file {
+        worker = worker.token_file(file);
+    }
     for name in &arguments.names {
-        let (name, command) = (name.to_string(), command.clone());
-        worker = worker.register(CommandHandler { name, command, limits });
+        let (name, command, guard) = (name.to_string(), command.clone(), guard.clone());
+        worker = worker.register(CommandHandler { name, command, limits, guard });
     }
     for queue in &arguments.queues {
         worker = worker.queue(queue.as_str());
@@ -201,6 +210,7 @@ struct CommandHandler {
     name: String,
     command: Arc<CommandTemplate>,
     limits: Limits,
+    guard: Arc<Guard>,
 }
 
 impl Handler for CommandHandler {
@@ -210,7 +220,7 @@ impl Handler for CommandHandler {
 
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure> {
         let command = self.command.fill(&payload)?;
-        let (limits, stdin) = (self.limits, payload.bytes().clone());
-        Ok(Run::future(async move { process::run(command, stdin, &context, limits).await }))
+        let (limits, stdin, guard) = (self.limits, payload.bytes().clone(), self.guard.clone());
+        Ok(Run::future(async move { process::run(command, stdin, &context, limits, &guard).await }))
     }
 }

@@ -10,7 +10,7 @@ use crate::process::{Broker, CommandOutput, celeriac, documents, finish, run};
 use tempfile::TempDir;
 
 /// A token and its entry, as `celeriac token new` prints them.
-fn new_token(arguments: &[&str]) -> (String, String) {
+pub(crate) fn new_token(arguments: &[&str]) -> (String, String) {
     let new = run(&[&["token", "new"], arguments].concat());
     assert_eq!((new.code, new.stderr.as_str()), (Some(0), ""), "{new:?}");
     let (token, entry) = new.stdout.split_once("\n\n").expect("a token and an entry");
@@ -22,10 +22,10 @@ fn producer() -> (String, String) {
 }
 
 /// A folder with an access file of these entries.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn with(entries: &[&str]) -> Self {
+    pub(crate) fn with(entries: &[&str]) -> Self {
         let place = Self(TempDir::new().expect("a folder"));
         fs::write(place.file("access.toml"), entries.join("\n")).expect("written");
         place.set_mode(0o600);
@@ -37,11 +37,11 @@ impl Place {
         fs::set_permissions(self.file("access.toml"), mode).expect("it is ours");
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn serve(&self, more: &[&str]) -> Command {
+    pub(crate) fn serve(&self, more: &[&str]) -> Command {
         let mut command = celeriac(&["serve", "--log", "warn", "--data"]);
         command
             .arg(self.file("data"))
@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-fn with_token(broker: &Broker, token: &str, arguments: &[&str]) -> CommandOutput {
+pub(crate) fn with_token(broker: &Broker, token: &str, arguments: &[&str]) -> CommandOutput {
     finish(broker.command(arguments).env("CELERIAC_TOKEN", token), "")
 }
 
@@ -149,6 +149,7 @@ fn o4_a_file_is_checked_as_the_broker_reads_it() {
     let right = place.check(&[]);
     assert_eq!((right.code, right.stderr.as_str()), (Some(0), ""), "{right:?}");
     assert!(right.stdout.contains("web") && right.stdout.contains("producer"), "{right:?}");
+    assert!(right.stdout.contains("songs*") && right.stdout.contains("never"), "{right:?}");
     place.set_mode(0o644);
     let open = place.check(&[]);
     assert_eq!(open.code, Some(0), "{open:?}");
@@ -202,4 +203,66 @@ fn o4_the_manual_is_typed_as_it_stands() {
         let done = shell(&line);
         assert_eq!(done.code, Some(code), "{begin}: {done:?}");
     }
+}
+
+#[test]
+fn o4_a_list_of_entries_shows_what_each_allows_and_fits_a_terminal() {
+    let flags = ["--name", "eye", "--role", "reader", "--role", "operator", "--bodies"];
+    let more = ["--queue", "songs*", "--queue", "mail", "--task-name", "t.*", "--expires", "30d"];
+    let (_, entry) = new_token(&[&flags[..], &more].concat());
+    let gone = "[[certificate]]\nname = \"a gpu\"\nsan = \"dns:gpu.workers.example\"\n\
+                roles = [\"worker\"]\nqueues = [\"q\"]\nnames = [\"n\"]\n\
+                expires = 2020-05-01T00:00:00Z\n";
+    let place = Place::with(&[&entry, gone]);
+    let listed = place.check(&["--json"]);
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    let listed = documents(&listed.stdout);
+    assert_eq!(listed[0]["queues"], serde_json::json!(["songs*", "mail"]));
+    assert_eq!(listed[0]["names"], serde_json::json!(["t.*"]));
+    assert_eq!((&listed[0]["bodies"], &listed[1]["bodies"]), (&true.into(), &false.into()));
+    assert_eq!((&listed[0]["expired"], &listed[1]["expired"]), (&false.into(), &true.into()));
+    assert_eq!(listed[1]["key"], "dns:gpu.workers.example");
+    let mut check = celeriac(&["token", "check"]);
+    check.arg(place.file("access.toml"));
+    let (code, shown) = crate::terminal::Terminal::open_with_size(check, 80, 24).end();
+    assert_eq!(code, Some(0), "{shown}");
+    let plain = crate::terminal::without_colours(&shown);
+    assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
+    for text in ["NAME", "ID", "ROLES", "QUEUES", "NAMES", "BODIES", "EXPIRES", "EXPIRED"] {
+        assert!(plain.contains(text), "{text}: {plain}");
+    }
+    let piped = place.check(&[]).stdout;
+    for text in ["BODIES", "LINE", "reader, operator", "songs*, mail", "t.*", "yes"] {
+        assert!(piped.contains(text), "{text}: {piped}");
+    }
+}
+
+#[test]
+fn o4_a_mistake_in_a_flag_names_no_file_and_no_token_ends_before_it_begins() {
+    let refused = |more: &[&str]| {
+        let refused = run(&[&["token", "new", "--name", "n", "--role", "worker"], more].concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
+        refused.stderr
+    };
+    let pattern = refused(&["--queue", "a*b"]);
+    assert!(pattern.starts_with("celeriac: `a*b` is no pattern of queues: "), "{pattern}");
+    assert!(!pattern.contains("toml"), "{pattern}");
+    for over in ["2020-05-01T00:00:00Z", "0s"] {
+        let over = refused(&["--queue", "q", "--expires", over]);
+        assert!(over.contains("--expires: this time is over"), "{over}");
+    }
+}
+
+#[test]
+fn o11_the_answer_to_a_backup_says_where_it_is() {
+    let ops = ["--name", "ops", "--role", "operator", "--queue", "*"];
+    let (token, entry) = new_token(&ops);
+    let place = Place::with(&[&entry]);
+    fs::create_dir(place.file("backups")).expect("a new folder");
+    let folder = place.file("backups").display().to_string();
+    let broker = place.broker(&["--backup-folder", &folder]);
+    let backup = with_token(&broker, &token, &["backup", "monday"]);
+    let begins = "monday in the broker's backup_folder  0 tasks, ";
+    assert!(backup.code == Some(0) && backup.stdout.starts_with(begins), "{backup:?}");
+    assert!(place.file("backups/monday/format").exists());
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Broker, run};
+use crate::process::{Broker, finish, run};
 
 #[test]
 fn a_backup_is_checked_and_served() {
@@ -79,4 +79,15 @@ fn no_file_that_a_broker_makes_is_open_to_others_at_any_moment() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid()));
     let status = status.expect("the process runs");
     assert!(status.lines().any(|line| line == "Umask:\t0077"), "{status}");
+}
+
+#[test]
+fn a_backup_may_follow_another_at_once() {
+    let folder = TempDir::new().expect("a folder");
+    let broker = Broker::start(&folder.path().join("data"), &[]);
+    for number in 0..12 {
+        let copy = folder.path().join(number.to_string());
+        let backup = finish(broker.command(&["backup"]).arg(copy), "");
+        assert_eq!(backup.code, Some(0), "{number}: {backup:?}");
+    }
 }

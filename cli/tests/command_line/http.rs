@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{Broker, DEADLINE, celeriac, finish};
+use crate::process::{Broker, DEADLINE, celeriac, finish, within_deadline};
 
 /// An answer.
 #[derive(Debug)]
@@ -328,7 +329,7 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
     let without =
         text.replacen("name = \"web\"", "name = \"web\"\nexpires = 2020-01-01T00:00:00Z", 1);
     fs::write(access, without).expect("written");
-    let hung_up = std::process::Command::new("kill")
+    let hung_up = Command::new("kill")
         .args(["-s", "HUP", &broker.pid().to_string()])
         .status()
         .expect("kill runs");
@@ -342,8 +343,60 @@ fn o2_o8_a_token_may_do_over_http_what_it_may_do_elsewhere() {
 }
 
 #[test]
+fn the_http_side_of_a_broker_elsewhere_names_no_token_but_the_one_of_its_caller() {
+    let folder = TempDir::new().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "s3cret\n").expect("written");
+    let serve = ["--http-listen", "off", "--token-file", token.to_str().expect("text")];
+    let broker = Broker::start(&folder.path().join("data"), &serve);
+    let mut web = celeriac(&["web", "--listen", "127.0.0.1:0"]);
+    web.env("CELERIAC_URL", format!("celeriac://s3cret@{}", broker.address));
+    let (web, http) = listening(web.stdout(Stdio::piped()));
+    assert_eq!(get(&http, "/readyz").body, "ready\n");
+    assert_eq!(get(&http, "/api/v1/queues").status, 401, "the token of the address is not used");
+    let bearer = ["Authorization: Bearer s3cret"];
+    assert_eq!(request(&http, "GET /api/v1/queues", &bearer, "").status, 200);
+    let basic = ["Authorization: Basic OnMzY3JldA=="];
+    assert_eq!(request(&http, "GET /api/v1/queues", &basic, "").status, 200);
+    assert_eq!(broker.stop("TERM").code, Some(0));
+    // Probes that follow each other share one look at the broker.
+    let began = Instant::now();
+    while get(&http, "/healthz").status != 503 {
+        assert!(began.elapsed() < DEADLINE, "it looks at the broker");
+    }
+    let gone = request(&http, "GET /api/v1/queues", &bearer, "");
+    assert!([503, 504].contains(&gone.status), "{gone:?}");
+    drop(web);
+
+    let open = Broker::start(&folder.path().join("open"), &["--http-listen", "off"]);
+    let public = open.run(&["web", "--listen", "0.0.0.0:0"]);
+    assert_eq!(public.code, Some(2), "{public:?}");
+    assert!(public.stderr.contains("other machines can reach"), "{public:?}");
+}
+
+/// A server that ends when it is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server and waits until it says its address.
+fn listening(command: &mut Command) -> (Killed, String) {
+    let mut child = command.spawn().expect("the binary starts");
+    let stdout = child.stdout.take().expect("piped");
+    let line = within_deadline(move || BufReader::new(stdout).lines().next());
+    let line = line.expect("a line").expect("text");
+    let address = line.strip_prefix("celeriac: HTTP on ").expect("an address").to_owned();
+    (Killed(child), address)
+}
+
+#[test]
 fn the_manual_is_typed_as_it_stands() {
-    if finish(std::process::Command::new("curl").arg("--version"), "").code != Some(0) {
+    if finish(Command::new("curl").arg("--version"), "").code != Some(0) {
         return crate::process::skip("there is no curl");
     }
     let data = TempDir::new().expect("a folder");
@@ -355,7 +408,7 @@ fn the_manual_is_typed_as_it_stands() {
     for line in lines {
         let line = line.replacen("curl ", "curl -sS --fail-with-body ", 1);
         let line = line.replace("localhost:23538", &http);
-        let done = finish(std::process::Command::new("sh").args(["-c", &line]), "");
+        let done = finish(Command::new("sh").args(["-c", &line]), "");
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{line}: {done:?}");
     }
 }

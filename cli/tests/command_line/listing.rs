@@ -294,3 +294,33 @@ fn many_tasks_are_cancelled_by_tag_and_by_root() {
     );
     assert_eq!(broker.run(&["status", "child", "--json"]).stdout.matches("REVOKED").count(), 1);
 }
+
+#[test]
+fn the_tasks_that_ended_last_come_first_and_unfinished_ones_at_the_end() {
+    let (broker, _data) = started();
+    for id in ["a", "b", "c", "d"] {
+        assert_eq!(broker.run(&["submit", "n", "--id", id]).code, Some(0));
+    }
+    for id in ["c", "a"] {
+        assert_eq!(broker.run(&["cancel", id]).code, Some(0));
+        // The ends are a millisecond apart at least, which is the unit of their times.
+        let ended = std::time::Instant::now();
+        while ended.elapsed() < std::time::Duration::from_millis(2) {
+            std::thread::yield_now();
+        }
+    }
+    let listed = |arguments: &[&str]| {
+        let sorted = ["tasks", "--sort", "ended", "--columns", "id"];
+        let listed = broker.run(&[&sorted[..], arguments].concat());
+        assert_eq!(listed.code, Some(0), "{listed:?}");
+        let ids: Vec<String> = listed.stdout.lines().skip(1).map(str::to_owned).collect();
+        (ids.join(" "), listed.stderr.contains("there are more tasks"))
+    };
+    assert_eq!(listed(&["--limit", "1"]), ("a".to_owned(), true));
+    assert_eq!(listed(&["--limit", "2"]), ("a c".to_owned(), true));
+    assert_eq!(listed(&["--limit", "3"]), ("a c d".to_owned(), true));
+    assert_eq!(listed(&[]), ("a c d b".to_owned(), false));
+    assert_eq!(listed(&["--state", "revoked"]), ("a c".to_owned(), false));
+    assert_eq!(listed(&["--state", "revoked", "--limit", "1"]), ("a".to_owned(), true));
+    assert_eq!(listed(&["--id-prefix", "c"]), ("c".to_owned(), false));
+}

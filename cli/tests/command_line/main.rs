@@ -38,6 +38,7 @@ mod split_debug;
 mod stats;
 mod terminal;
 mod tls;
+mod tokens;
 mod top;
 mod usage;
 mod work;

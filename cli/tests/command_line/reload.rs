@@ -273,6 +273,9 @@ fn o7_a_hang_up_reads_the_access_file_again_or_takes_nothing() {
     write(&of_new);
     served.hang_up();
     served.wait_for("the access file was read again", 1);
+    assert!(served.wait_for(READ, 1).contains("changed=\"access_file\""), "{}", served.log());
+    served.hang_up();
+    assert!(served.wait_for(READ, 2).contains("changed=\"\""), "{}", served.log());
     assert_eq!((code(&old), code(&new)), (Some(8), Some(0)));
     write("[[token]]\n");
     served.hang_up();

@@ -64,7 +64,8 @@ fn a_backup_is_restored_with_one_command_and_served() {
     let restored = place.restore("backup", "new");
     assert_eq!((restored.code, restored.stderr.as_str()), (Some(0), ""), "{restored:?}");
     let new = place.text("new");
-    assert!(restored.stdout.starts_with(&format!("{new} is sound\n")), "{restored:?}");
+    let first = format!("{new} is restored and sound\n");
+    assert!(restored.stdout.starts_with(&first), "{restored:?}");
     assert!(restored.stdout.contains("QUEUED 2"), "{restored:?}");
     for name in names(&place.path("new")) {
         let mode = fs::metadata(place.path("new").join(&name)).expect("a file").mode() & 0o777;
@@ -87,12 +88,12 @@ fn a_folder_that_is_not_empty_stays_as_it_is() {
     fs::write(place.path("full/mine"), "mine").expect("writable");
     for (from, to, code, sentence) in [
         ("backup", "full", 17, "is not empty: it holds `mine`; a restore needs an empty folder"),
-        ("backup", "backup", 17, "it lies inside the backup"),
-        ("backup", "backup/in", 17, "it lies inside the backup"),
+        ("backup", "backup", 17, "lies inside the backup: choose another folder"),
+        ("backup", "backup/in", 17, "lies inside the backup: choose another folder"),
         // A broker uses both of these.
         ("backup", "data", 11, "is in use by another broker"),
         ("data", "new", 11, "is in use by another broker"),
-        ("none", "new", 17, "cannot read the data folder"),
+        ("none", "new", 17, "cannot read the folder"),
         ("full", "new", 17, "is not a Celeriac data folder: it has no file named `format`"),
     ] {
         let before = names(&place.path("backup"));
@@ -124,7 +125,7 @@ fn a_broken_backup_is_named_and_nothing_is_left_of_it() {
     fs::write(&file, bytes).expect("writable");
     let refused = place.restore("backup", "new");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(13), ""), "{refused:?}");
-    let named = format!("{} is damaged", place.text("backup"));
+    let named = format!("nothing is restored: the backup {} is damaged", place.text("backup"));
     assert!(refused.stderr.contains(&named), "{refused:?}");
     assert!(!place.path("new").exists());
     fs::create_dir(place.path("new")).expect("a new folder");
@@ -149,6 +150,16 @@ fn a_restore_that_is_killed_leaves_a_folder_that_is_refused_until_it_is_restored
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(17), ""), "{refused:?}");
         assert!(refused.stderr.contains(&sentence), "{refused:?}");
     }
+    // What no restore has made stays, and so does all else there.
+    fs::write(place.path("new/mine"), "mine").expect("writable");
+    let before = names(&place.path("new"));
+    let refused = place.restore("backup", "new");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(17), ""), "{refused:?}");
+    let sentence =
+        "is left over from an interrupted restore and holds `mine`, which no restore made";
+    assert!(refused.stderr.contains(sentence), "{refused:?}");
+    assert_eq!(names(&place.path("new")), before);
+    fs::remove_file(place.path("new/mine")).expect("it is there");
     let again = place.restore("backup", "new");
     assert_eq!(again.code, Some(0), "{again:?}");
     serves_both(&place.path("new"));

@@ -58,13 +58,13 @@ fn programs_read_what_a_queue_has_counted() {
 fn the_broker_counts_whom_and_what_it_refused_and_its_commits() {
     let folder = TempDir::new().expect("a folder");
     let token = folder.path().join("token");
-    fs::write(&token, "the token of this test\n").expect("it is written");
+    fs::write(&token, "the-token-of-this-test\n").expect("it is written");
     let token = token.to_str().expect("text");
     let (broker, _data) = started(&["--token-file", token]);
     let as_client = |more: &[&str]| broker.run(&[more, &["--token-file", token]].concat());
     let wrong = folder.path().join("wrong");
-    fs::write(&wrong, "another token\n").expect("it is written");
-    assert_eq!(broker.run(&["queues"]).code, Some(1));
+    fs::write(&wrong, "another-token\n").expect("it is written");
+    assert_eq!(broker.run(&["queues"]).code, Some(8));
     broker.run(&["queues", "--token-file", wrong.to_str().expect("text")]);
     as_client(&["queues", "set", "full", "--tasks-max", "0"]);
     as_client(&["submit", "songs.cluster", "--queue", "full"]);

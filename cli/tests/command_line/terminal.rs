@@ -10,6 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
 use crate::process::{Broker, celeriac, documents, within_deadline};
+use crate::worker::Worker;
 
 /// A program on its own terminal. The test presses the keys.
 pub(crate) struct Terminal {
@@ -88,6 +89,13 @@ impl Terminal {
         let mut child = self.child;
         (within_deadline(move || child.wait().expect("it ends").code()), self.seen)
     }
+}
+
+/// What a terminal has shown without its colours.
+pub(crate) fn without_colours(shown: &str) -> String {
+    let mut parts = shown.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
 fn started() -> (Broker, TempDir) {
@@ -214,8 +222,11 @@ fn top_fills_the_highest_terminal() {
 #[test]
 fn the_question_before_all_dead_tasks_are_discarded_has_their_number() {
     let (broker, _data) = started();
+    let mut worker = Worker::connect(&broker, "n");
+    assert_eq!(broker.run(&["submit", "n"]).code, Some(0));
+    worker.fail("ValueError", "no song");
     let mut terminal = Terminal::open(broker.command(&["dead", "discard", "--all"]));
-    terminal.wait_for("Discard all dead tasks (0 now)? [y/N] ");
+    terminal.wait_for("Discard all dead tasks (1 now)? [y/N] ");
     terminal.press("n\n");
     assert_eq!(terminal.end().0, Some(1));
 }
@@ -247,8 +258,15 @@ fn a_question_about_many_tasks_has_their_number() {
     assert_eq!((code, shown.as_str()), (Some(0), "no unfinished task matches\r\n"));
     let (code, shown) = Terminal::open(broker.command(&["cancel", "--tag", "none"])).end();
     assert_eq!(code, Some(4), "{shown}");
-    let dead = ["dead", "discard", "--queue", "default"];
-    asked(&dead, "Discard the dead tasks that match (0 now)? [y/N] ", "n\n");
+    for none in [
+        &["dead", "discard", "--queue", "default"][..],
+        &["dead", "discard", "--all"],
+        &["queues", "purge", "default"],
+    ] {
+        let (code, shown) = Terminal::open(broker.command(none)).end();
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("0 ") && !shown.contains("[y/N]"), "{shown}");
+    }
 }
 
 #[test]

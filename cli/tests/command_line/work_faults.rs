@@ -202,3 +202,49 @@ fn the_log_says_when_the_broker_is_back() {
     let lost = log.find("the connection to the broker is lost").expect("it was lost");
     assert!(log[lost..].contains("connected session="), "{log}");
 }
+
+#[test]
+fn a_worker_that_is_killed_takes_its_commands_with_it() {
+    let (broker, data) = started();
+    let pid_file = data.path().join("pid");
+    let worker =
+        CommandWorker::with_log(&broker, &["--name", "n", "--", "sh", "-c", &stubborn(&pid_file)]);
+    broker.run(&["submit", "n", "--id", "a"]);
+    let pid = pid_in(&pid_file);
+    worker.signal(Signal::KILL);
+    // The command and the process that it started, which ignores SIGTERM.
+    ends(pid);
+    let (code, log) = worker.end();
+    assert_eq!((code, log.contains("guard")), (None, false), "{log}");
+}
+
+#[test]
+fn a_worker_without_its_guard_says_so_and_works_on() {
+    let (broker, _data) = started();
+    let worker = CommandWorker::with_log(&broker, &["--name", "n", "--", "true"]);
+    let submit = |id: &str| {
+        assert_eq!(broker.run(&["submit", "n", "--id", id, "--wait"]).code, Some(0));
+    };
+    submit("a");
+    let guard = guard_of(worker.0.id());
+    rustix::process::kill_process(guard, Signal::KILL).expect("it runs");
+    ends(guard.as_raw_nonzero().to_string());
+    submit("b");
+    submit("c");
+    worker.signal(Signal::TERM);
+    let (code, log) = worker.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("the guard of the commands is gone").count(), 1, "{log}");
+}
+
+/// The process that guards the commands of this worker.
+fn guard_of(worker: u32) -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
+    let is_guard = |pid: &&str| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.starts_with("celeriac-guard")
+    };
+    let children = children.expect("a process");
+    let guard = children.split_whitespace().find(is_guard).expect("the guard is a child");
+    Pid::from_raw(guard.parse().expect("a number")).expect("no process has the number 0")
+}

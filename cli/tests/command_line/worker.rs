@@ -29,12 +29,22 @@ impl Worker {
 
     /// Like `connect_as`, with the address of a broker.
     pub(crate) fn connect_to(address: &str, instance: &str, task_name: &str) -> Self {
+        Self::open(ConnectionOptions::new(address), instance, task_name)
+    }
+
+    /// Like `connect`, with a token.
+    pub(crate) fn connect_with_token(broker: &Broker, token: &str, task_name: &str) -> Self {
+        let mut options = ConnectionOptions::new(&broker.address);
+        options.token = token.to_owned();
+        Self::open(options, "worker-1", task_name)
+    }
+
+    fn open(mut options: ConnectionOptions, instance: &str, task_name: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("starts");
-        let mut options = ConnectionOptions::new(address);
         options.instance_id = instance.to_owned();
         options.worker = Some(wire::WorkerInfo {
             queues: vec![wire::QueueSubscription { queue: "default".to_owned(), weight: 1 }],

@@ -148,6 +148,10 @@ impl Driver {
         opened: oneshot::Sender<Result<(), Error>>,
     ) -> Result<Option<Link>, Error> {
         let give_up_at = self.options.connect_wait.map(super::deadline_after);
+        if let Err(error) = self.options.read_missing_token().await {
+            let _ = opened.send(Err(error.clone()));
+            return Err(error);
+        }
         loop {
             // An error is final at once where the options do not ask for more attempts.
             let options = within_the_wait(&self.options, give_up_at);
@@ -174,6 +178,7 @@ impl Driver {
                 return Ok(None);
             }
             sleep(pause).await;
+            self.options.read_new_token().await;
         }
     }
 
@@ -184,6 +189,8 @@ impl Driver {
             sleep(std::mem::take(reconnect_pause)).await;
             loop {
                 sleep(pauses.next()).await;
+                // The old token may be what ended the connection.
+                options.read_new_token().await;
                 match handshake::connect(options, session_id, addresses).await {
                     Ok(link) => return Ok(link),
                     Err(error) if is_final(&error) => {

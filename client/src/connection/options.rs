@@ -2,11 +2,15 @@
 //! Hello says.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_proto::wire;
+use tracing::debug;
 
 use super::Connector;
+use crate::error::Error;
+use crate::token_file;
 use crate::url::BrokerUrl;
 
 /// The variables that name the files of TLS.
@@ -59,6 +63,10 @@ pub struct ConnectionOptions {
     pub address: String,
     /// The token; empty for none.
     pub token: String,
+    /// The file whose one line is the token. An attempt to connect reads it if there is no token
+    /// yet, and each reconnect reads it again. While it cannot be read, the token that was read
+    /// last counts.
+    pub token_file: Option<PathBuf>,
     /// The name of the client library, for logs and listings.
     pub client_name: String,
     /// The version of the client library.
@@ -90,6 +98,7 @@ impl ConnectionOptions {
         Self {
             address: address.into(),
             token: String::new(),
+            token_file: None,
             client_name: "celeriac-rust".to_owned(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: format!(
@@ -104,6 +113,33 @@ impl ConnectionOptions {
             own_thread: false,
             tls: None,
             connector: None,
+        }
+    }
+
+    /// Reads the token for a first connection, when the options have none.
+    ///
+    /// # Errors
+    /// The token file cannot be used.
+    pub(super) async fn read_missing_token(&mut self) -> Result<(), Error> {
+        let Some(path) = self.token_file.clone().filter(|_| self.token.is_empty()) else {
+            return Ok(());
+        };
+        let reading = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || token_file::read(&path)
+        });
+        let read = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let unusable = |source| Error::TokenFile { path, source: Arc::new(source) };
+        self.token = read.map_err(unusable)?;
+        Ok(())
+    }
+
+    /// Reads the token file again. Without a token in it, or with the same one, nothing changes.
+    pub(super) async fn read_new_token(&mut self) {
+        let Some(path) = self.token_file.clone() else { return };
+        match token_file::read_again(path).await {
+            Ok(token) => self.token = token,
+            Err(error) => debug!("the token that was read last counts: {error}"),
         }
     }
 

@@ -18,6 +18,51 @@ async fn the_token_and_the_instance_are_shown_in_hello() {
 }
 
 #[tokio::test]
+async fn the_token_file_is_read_again_before_each_reconnect() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let write = |text: &str| {
+        let new = folder.path().join("new");
+        std::fs::write(&new, text).expect("writable");
+        std::fs::rename(new, &file).expect("writable");
+    };
+    let broker = FakeBroker::bind().await;
+    let patient = || Client::builder(broker.url()).wait_for_broker(SOON).token_file(&file);
+    let error = patient().connect().await.expect_err("there is no file");
+    assert!(matches!(&error, Error::TokenFile { path, .. } if *path == file), "{error}");
+    assert!(error.to_string().contains("cannot be used") && !error.is_retryable(), "{error}");
+    write("first\n");
+    let (client, mut peer) = broker.client_of(patient()).await;
+    assert_eq!(peer.hello.token, "first");
+    let ids = ["a"];
+    // A file that is broken or gone for a moment changes nothing.
+    for (text, token) in [("second\n", "second"), ("two words", "second"), ("third", "third")] {
+        write(text);
+        drop(peer);
+        let (tasks, next) = tokio::join!(client.info(&ids), async {
+            let mut again = broker.welcome().await;
+            assert_eq!(again.hello.token, token, "{text}");
+            again.answer_get(vec![info("a", TaskState::Queued, 1)]).await;
+            again
+        });
+        tasks.expect("answered by the next connection");
+        peer = next;
+    }
+    std::fs::remove_file(&file).expect("it is there");
+    drop(peer);
+    let last = broker.welcome().await;
+    assert_eq!(last.hello.token, "third");
+    drop(client);
+    // The URL's own token counts first, and the file's from the next connection on.
+    write("of-the-file");
+    let url = format!("celeriac://own@{}", broker.address());
+    let (_client, peer) = broker.client_of(Client::builder(url).token_file(&file)).await;
+    assert_eq!(peer.hello.token, "own");
+    drop(peer);
+    assert_eq!(broker.welcome().await.hello.token, "of-the-file");
+}
+
+#[tokio::test]
 async fn a_first_connect_fails_at_once_when_nobody_listens() {
     let broker = FakeBroker::bind().await;
     let url = broker.url();

@@ -19,7 +19,7 @@ from celeriac._flow import Flow
 from celeriac._tls import Tls
 from celeriac._watching import WatchedStates
 from celeriac.errors import CeleriacError, ClientClosed, ConnectError, DeadlineExceeded
-from celeriac.url import BrokerUrl
+from celeriac.url import BrokerUrl, PresentToken
 
 _T = TypeVar("_T")
 
@@ -37,6 +37,7 @@ class AsyncLink:
         self.connect_timeout = connect_timeout
         self.exchange = Exchange(hello())
         self._hello = hello
+        self._token = PresentToken(url)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: asyncio.Transport | None = None
@@ -216,6 +217,9 @@ class AsyncLink:
         if self.url.tls is not None:
             # Reading the CAs of the system may take longer than a turn of the loop should.
             self._tls = await self._running.run_in_executor(None, Tls.of, self.url)
+        token = self._token
+        if token.is_from_file:
+            self.exchange.hello.token = await self._running.run_in_executor(None, token)
         looking = self._running.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
         trouble: Exception | None = None
         addresses = []

@@ -26,7 +26,7 @@ from celeriac.errors import (
     DeadlineExceeded,
     TlsError,
 )
-from celeriac.url import BrokerUrl
+from celeriac.url import BrokerUrl, PresentToken
 
 _READ_BYTES = 64 * 1024
 _STEP_MAX = 3600.0
@@ -68,6 +68,7 @@ class Link:
         self.url = url
         self.connect_timeout = connect_timeout
         self._hello = hello
+        self._token = PresentToken(url)
         self._begin(was_open=False)
         _links.add(self)
 
@@ -357,6 +358,7 @@ class Link:
             self._sleep(waiter, deadline, exchange.retry_at - now)
             return
         until = min(deadline, now + self.connect_timeout)
+        token = self._token()
         try:
             tls = Tls.of(self.url)
             opened = dial(self.url, until)
@@ -373,6 +375,7 @@ class Link:
             self._writer = opened.dup()
             self._unwritten = b""
             self._used_at = time.monotonic()
+            exchange.hello.token = token
             exchange.connected(self._used_at, tls)
             # This comes last: after an exception in between, the next call connects anew.
             self._socket = opened

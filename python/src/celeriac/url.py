@@ -3,6 +3,7 @@ from the environment."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -55,6 +56,8 @@ class BrokerUrl:
     token: str = field(default="", repr=False)
     tls: TlsFiles | None = None
     """The files of TLS; None for a connection without TLS."""
+    token_file: str = ""
+    """The file that the token came from. A client reads it again before each connection."""
 
     @staticmethod
     def parse(text: str) -> BrokerUrl:
@@ -115,7 +118,7 @@ def broker_url(
     - `CELERIAC_URL` is the address when there is no text; the default is
       `celeriac://127.0.0.1:23537`.
     - Without a token in the address, `CELERIAC_TOKEN_FILE` names a file whose one line is the
-      token.
+      token. Clients and workers read it again before each reconnect.
     - Without both, `CELERIAC_TOKEN` is the token.
 
     A variable that is empty counts as not set.
@@ -135,9 +138,30 @@ def broker_url(
         return url
     path = environment_variable(variables, "CELERIAC_TOKEN_FILE")
     if path:
-        return replace(url, token=_token_in(path))
+        return replace(url, token=_token_in(path), token_file=path)
     token = _visible("CELERIAC_TOKEN", environment_variable(variables, "CELERIAC_TOKEN"))
     return replace(url, token=token)
+
+
+class PresentToken:
+    """The token of each new connection: read again from its file, if it came from one. While the
+    file cannot be read, the token that was read last counts."""
+
+    def __init__(self, url: BrokerUrl) -> None:
+        self._file = url.token_file
+        self._token = url.token
+
+    @property
+    def is_from_file(self) -> bool:
+        """Whether a call reads a file."""
+        return bool(self._file)
+
+    def __call__(self) -> str:
+        # A pipe, such as that of a shell, was read to its end.
+        if self._file and os.path.isfile(self._file):
+            with contextlib.suppress(InvalidUrl):
+                self._token = _token_in(self._file)
+        return self._token
 
 
 def environment_variable(variables: Mapping[str, str], name: str) -> str:

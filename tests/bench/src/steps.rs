@@ -124,6 +124,7 @@ impl Rig {
             resume: None,
             instance,
             worker,
+            entry: None,
             scope: None,
         };
         self.step(|machine, now, fx| {

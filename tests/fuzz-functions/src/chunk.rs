@@ -116,6 +116,7 @@ fn made_record(input: &mut Input<'_>) -> Record {
         15 if input.one_in(2) => Record::Named(Named::Session(SessionRecord {
             id: session(input),
             instance: word(input).into(),
+            entry: input.one_in(2).then(|| "entry".into()),
             concurrency: input.any_number() as u32,
             order: [Order::Resume, Order::Quiet, Order::Shutdown][usize::from(input.below(3))],
             keeps_leases: input.one_in(2),

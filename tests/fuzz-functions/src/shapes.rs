@@ -165,6 +165,8 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
         16 => list_tasks(input),
         17 => Body::ListWorkers(wire::ListWorkers::default()),
         18 => Body::Backup(wire::Backup { folder: "/backup".to_owned() }),
+        // The inputs of the corpus keep their meaning for all other requests.
+        19 if input.one_in(2) => Body::Drain(wire::Drain { draining: input.one_in(2) }),
         _ => Body::OrderWorkers(wire::OrderWorkers {
             instance_ids: Vec::new(),
             order: i32::from(input.below(5)),

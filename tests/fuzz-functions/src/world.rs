@@ -19,7 +19,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use celeriac_broker::Config;
 use celeriac_broker::internals::{
     self, Bounds, BrokerView, Delivery, FoundTask, Limits, Outgoing, QueueView, Selection, Shown,
-    TaskView, WorkerView,
+    StatsView, TaskView, WorkerView,
 };
 
 /// Connections that may be open at once.
@@ -226,6 +226,7 @@ impl World {
                     }
                 }
                 Effect::WorkerLost(lost) => assert!(lost.tasks.len() <= LostWorker::TASKS_MAX),
+                Effect::Forbade(..) => {}
                 Effect::Backup { tasks, .. } => assert_eq!(tasks, self.machine.tasks() as u64),
             }
         }
@@ -339,6 +340,9 @@ impl World {
             Outlines::Broker(outline) => {
                 let view = BrokerView { outline: *outline, memory_bytes: None, usage: None };
                 Shown::Broker(Box::new(view))
+            }
+            Outlines::Stats(stats) => {
+                Shown::Stats(Box::new(StatsView { stats: *stats, outside: None }))
             }
             Outlines::Workers { workers, next } => {
                 let view = |WorkerOutline { status, running, running_left_out }| WorkerView {

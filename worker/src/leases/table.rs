@@ -176,11 +176,11 @@ impl LeaseTable {
         self.reports.forget(lease);
     }
 
-    /// Forgets all leases.
-    pub(super) fn lose_all(&mut self) {
+    /// Forgets all leases, for the reason that this signal names.
+    pub(super) fn lose_all(&mut self, reason: Signal) {
         for (_, held) in self.held.drain() {
             if let Held::Running(delivered) = held {
-                delivered.signals.raise(Signal::LOST);
+                delivered.signals.raise(reason);
                 delivered.signals.raise(Signal::DROP);
             }
         }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use celeriac_client::Error;
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
 use celeriac_proto::wire::task_report::Report;
-use celeriac_proto::wire::{CancelSignal, server_frame};
-use celeriac_worker::{Context, Middleware, TaskFailure, Worker, task};
+use celeriac_proto::wire::{self, CancelSignal, ErrorCode, server_frame};
+use celeriac_worker::{Context, Middleware, RunError, TaskFailure, Worker, task};
 
 use crate::broker::{FakeBroker, delivery, run, within};
 
@@ -156,6 +157,27 @@ async fn the_hook_of_a_dropped_run_knows_why_it_was_dropped() {
     let handed_back = "a task-3 drop Some(HandedBack)".to_owned();
     assert!(lines.lock().expect("unpoisoned").contains(&handed_back));
     worker.shut_down();
+}
+
+#[tokio::test]
+async fn a_worker_that_is_refused_tells_its_hooks_before_it_ends() {
+    let broker = FakeBroker::start().await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::new(Notes { name: "a", lines: lines.clone() });
+    let worker = run(Worker::builder(broker.url()).concurrency(1).register(fail).middleware(notes));
+    let (mut session, _) = broker.welcome().await;
+    session.deliver([delivery(1, "fail", "[[\"hang\"], {}]")]).await;
+    session.reports(1).await;
+    drop(session);
+    let mut again = broker.accept_hello().await;
+    let error = wire::Error { code: ErrorCode::Unauthenticated.into(), ..Default::default() };
+    again.answer(1, server_frame::Body::Error(error)).await;
+    let ended = worker.ended().await;
+    assert!(matches!(ended, Err(RunError::Connection(Error::Handshake { .. }))), "{ended:?}");
+    assert_eq!(
+        *lines.lock().expect("unpoisoned"),
+        ["a task-1 before", "a task-1 drop Some(Refused)", "a task-1 after"]
+    );
 }
 
 #[tokio::test]

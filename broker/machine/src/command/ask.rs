@@ -106,6 +106,9 @@ pub enum Operate {
         /// The record of a new queue.
         record: QueueRecord,
         passive: bool,
+        /// Whether a queue that exists, and that nobody declared, configured or paused, takes the
+        /// settings of the record too.
+        may_configure: bool,
     },
     PauseQueues {
         queues: Vec<QueueName>,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
+use celeriac_proto::{ExchangeName, InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
@@ -32,6 +32,9 @@ pub enum Effect {
     Close(ConnectionKey),
     /// A worker lost its leases. This is for the log alone.
     WorkerLost(Box<LostWorker>),
+    /// The machine refused a request of this connection, or items of it, as FORBIDDEN. This is for
+    /// the audit log alone. The session writes down what it refuses itself.
+    Forbade(ConnectionKey, Box<Forbidden>),
     /// Copy the stored records once the batch is durable. The store gives the answer.
     Backup {
         connection: ConnectionKey,
@@ -54,6 +57,22 @@ pub struct LostWorker {
     pub revoked: u64,
     /// The oldest of these tasks, each with its new state; at most [`LostWorker::TASKS_MAX`].
     pub tasks: Vec<(TaskId, State)>,
+}
+
+/// What the machine refused, because the client may not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forbidden {
+    /// The outcomes of these ids: they have no task that the client sees, and it may make none.
+    Outcomes { ids: Vec<TaskId>, count: usize },
+    /// This exchange has bindings to what is of others, so the client may not delete it.
+    Exchange(ExchangeName),
+    /// This mailbox is exclusive to another connection.
+    Mailbox(MailboxName),
+}
+
+impl Forbidden {
+    /// The most ids that are named.
+    pub const IDS_MAX: usize = 10;
 }
 
 impl LostWorker {

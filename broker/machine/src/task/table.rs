@@ -5,20 +5,12 @@ use std::num::NonZeroU32;
 use celeriac_proto::TaskId;
 use celeriac_record::{Lease, Slot, State, TaskKey};
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 
+use super::by_id::ById;
 use super::id::PackedId;
 use super::pages::Pages;
 use super::texts::Texts;
 use super::{Extra, NewTask, Plan, Run, Task};
-
-/// The number of tables of ids. Each table grows separately, in about a millisecond; the growth of
-/// one table of all ids would stop the broker for a second.
-const SHARDS: usize = 1024;
-/// A table of ids shrinks when it has room for this many times its number of ids, and for more than
-/// `SHARD_ROOM_MIN`.
-const SHARD_ROOM_MAX: usize = 8;
-const SHARD_ROOM_MIN: usize = 256;
 
 /// The number of leases whose slots are at hand. A worker holds at most so many leases at once, and
 /// mostly reports on the latest of them.
@@ -32,7 +24,7 @@ pub(crate) struct Tasks {
     extras: Pages<Extra>,
     /// The rests of long ids.
     texts: Texts,
-    by_id: Vec<HashTable<Slot>>,
+    by_id: ById,
     /// The slot of each of the latest leases, by the number of the lease. An entry may be outdated,
     /// so a reader must check the lease of the task.
     by_lease: Vec<Slot>,
@@ -47,7 +39,7 @@ impl Tasks {
             slots: Pages::default(),
             extras: Pages::default(),
             texts: Texts::default(),
-            by_id: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            by_id: ById::new(),
             by_lease: Vec::new(),
             len: 0,
             hasher: FixedState::with_seed(seed),
@@ -67,7 +59,7 @@ impl Tasks {
     pub fn find(&self, id: &str) -> Option<Slot> {
         let packed = PackedId::of(id);
         let hash = hash(&self.hasher, packed, id);
-        self.by_id[shard(hash)].find(hash, |slot| self.holds(*slot, packed, id)).copied()
+        self.by_id.find(hash, |slot| self.holds(*slot, packed, id)).copied()
     }
 
     /// Like [`find`](Self::find), for the task of an id that probably has this lease.
@@ -94,7 +86,7 @@ impl Tasks {
     pub fn look_for<'i>(&self, ids: impl Iterator<Item = &'i str>) {
         let found = ids.filter(|id| {
             let hash = hash(&self.hasher, PackedId::of(id), id);
-            self.by_id[shard(hash)].find(hash, |_| true).is_some()
+            self.by_id.find(hash, |_| true).is_some()
         });
         std::hint::black_box(found.count());
     }
@@ -230,8 +222,7 @@ impl Tasks {
 
     fn index(&mut self, slot: Slot, hash: u64) {
         let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
-        self.by_id[shard(hash)]
-            .insert_unique(hash, slot, |slot| hash_of(slots, texts, hasher, *slot));
+        self.by_id.insert(hash, slot, |slot| hash_of(slots, texts, hasher, *slot));
     }
 
     /// Puts a task into an empty slot. The id does not find the task before
@@ -277,22 +268,17 @@ impl Tasks {
     pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
         let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
         let rehash = |slot: &Slot| hash_of(slots, texts, hasher, *slot);
-        // Reserve a little more than the average, so that hardly any table has to grow.
-        let share = slots.len() / SHARDS;
-        for table in &mut self.by_id {
-            table.reserve(share + share / 16, rehash);
-        }
+        self.by_id.reserve(slots.len(), rehash);
         for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some()) {
             if is_hidden(slot) {
                 self.len += 1;
                 continue;
             }
             let hash = rehash(&slot);
-            let table = &mut self.by_id[shard(hash)];
             let same = |other: &Slot| same_id(slots, texts, *other, slot);
-            match table.find_mut(hash, same) {
+            match self.by_id.find_mut(hash, same) {
                 None => {
-                    table.insert_unique(hash, slot, rehash);
+                    self.by_id.insert(hash, slot, rehash);
                     self.len += 1;
                 }
                 Some(other) => {
@@ -310,15 +296,8 @@ impl Tasks {
 
     pub fn remove(&mut self, slot: Slot) -> Task {
         let hash = hash_of(&self.slots, &self.texts, &self.hasher, slot);
-        let shard = &mut self.by_id[shard(hash)];
-        shard
-            .find_entry(hash, |other| *other == slot)
-            .expect("every task is in the index")
-            .remove();
-        if shard.capacity() > SHARD_ROOM_MIN.max(SHARD_ROOM_MAX * shard.len()) {
-            let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
-            shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, texts, hasher, *slot));
-        }
+        let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
+        self.by_id.remove(hash, slot, |slot| hash_of(slots, texts, hasher, *slot));
         self.len -= 1;
         self.unrestore(slot)
     }
@@ -348,10 +327,4 @@ fn same_id(slots: &Pages<Task>, texts: &Texts, one: Slot, other: Slot) -> bool {
         true => one.with_text(texts, |id| other.is(PackedId::of(id), id, texts)),
         false => one == other,
     }
-}
-
-/// The index of the table for a hash. It uses bits that the hash tables themselves do not use
-/// first.
-fn shard(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
 }

@@ -2,6 +2,7 @@
 //! send requests without waiting.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Record, RetryPolicy, State, TaskSpec};
@@ -9,7 +10,7 @@ use celeriac_record::{Record, RetryPolicy, State, TaskSpec};
 use super::script::settings;
 use crate::command::{
     Answer, Ask, CancelMode, CancelTarget, Command, Connect, Cursor, Effect, Failure, Filter,
-    Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind, Submission,
+    Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind, Scope, Submission,
     TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
@@ -49,6 +50,16 @@ impl Crowd {
     }
 
     pub fn connect(&mut self, connection: u64, worker: Option<WorkerInfo>) {
+        self.connect_within(connection, worker, None);
+    }
+
+    /// Connects a client with a scope.
+    pub fn connect_within(
+        &mut self,
+        connection: u64,
+        worker: Option<WorkerInfo>,
+        scope: Option<Arc<Scope>>,
+    ) {
         let session_id = u128::from(connection).to_be_bytes();
         let connect = Connect {
             connection,
@@ -57,7 +68,8 @@ impl Crowd {
             resume: None,
             instance: "peer".into(),
             worker,
-            scope: None,
+            entry: None,
+            scope,
         };
         self.apply(Command::Connect(Box::new(connect)));
         self.said.clear();

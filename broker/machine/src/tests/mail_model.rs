@@ -4,6 +4,8 @@
 
 mod reference;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use celeriac_proto::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 use celeriac_proto::{ExchangeName, MailboxName, QueueName};
@@ -14,11 +16,14 @@ use self::reference::{Reference, To};
 use super::script::settings;
 use crate::command::{
     Answer, Ask, Binding, BindingOutline, Code, Command, Connect, DestinationName, Effect, Mail,
-    MailMessage, MailboxOptions, MailboxOutline, Message, Now, Outlines, Publish, Push, Route,
+    MailMessage, MailboxOptions, MailboxOutline, Message, Now, Outlines, Patterns, Publish, Push,
+    Route, Scope,
 };
 use crate::{Effects, Machine};
 
 const PEERS: u64 = 3;
+/// This peer may not use the queue of the bindings.
+const SCOPED: u64 = 2;
 const EXCHANGES: [&str; 3] = ["", "e", "f"];
 const KEYS: [&str; 6] = ["m0", "m1", "m2", "m0.m1", "#", "*.m1"];
 
@@ -153,7 +158,7 @@ impl World {
             bodies: 0,
             pushed: Vec::new(),
         };
-        world.peers = (0..PEERS).map(|_| world.connect()).collect();
+        world.peers = (0..PEERS).map(|peer| world.connect(peer)).collect();
         world
     }
 
@@ -181,7 +186,7 @@ impl World {
                         body: number_in(&mail.message.body),
                     }));
                 }
-                Effect::Send(_, Message::Push(_)) | Effect::Close(_) => {}
+                Effect::Send(_, Message::Push(_)) | Effect::Close(_) | Effect::Forbade(..) => {}
                 Effect::Send(_, message) => answers.push(message),
                 other => panic!("no such effect is due: {other:?}"),
             }
@@ -189,7 +194,7 @@ impl World {
         answers
     }
 
-    fn connect(&mut self) -> u64 {
+    fn connect(&mut self, peer: u64) -> u64 {
         self.latest += 1;
         let connection = self.latest;
         let mut session_id = [0; 16];
@@ -201,7 +206,8 @@ impl World {
             resume: None,
             instance: "peer".into(),
             worker: None,
-            scope: None,
+            entry: None,
+            scope: (peer == SCOPED).then(everything_but_songs),
         }))));
         connection
     }
@@ -257,7 +263,7 @@ impl World {
         let connection = self.peers[peer as usize];
         self.apply(Some(Command::Disconnect { connection, reason: None }));
         self.reference.lose(connection);
-        self.peers[peer as usize] = self.connect();
+        self.peers[peer as usize] = self.connect(peer);
     }
 
     fn restart(&mut self) {
@@ -267,7 +273,7 @@ impl World {
         self.machine.restored(self.now, 0, 0, &mut fx);
         self.settle(fx);
         self.reference.restart();
-        self.peers = (0..PEERS).map(|_| self.connect()).collect();
+        self.peers = (0..PEERS).map(|peer| self.connect(peer)).collect();
     }
 
     /// The request of a step, with the outcome that the reference gives.
@@ -356,7 +362,7 @@ impl World {
             }
             Step::DeleteExchange { peer: by, exchange: name, if_unused } => {
                 let (exchange, if_unused) = (exchange(*name), *if_unused);
-                let expected = reference.delete_exchange(&exchange, if_unused);
+                let expected = reference.delete_exchange(&exchange, if_unused, *by == SCOPED);
                 let delete = Route::DeleteExchange { exchange, if_unused };
                 (peer(by), Ask::Route(delete), expected)
             }
@@ -414,7 +420,7 @@ impl World {
         for connection in self.peers.clone() {
             self.apply(Some(Command::Disconnect { connection, reason: None }));
         }
-        self.peers = vec![self.connect()];
+        self.peers = vec![self.connect(0)];
         let listed = self.listed();
         assert!(listed.iter().all(|one| !one.exclusive && one.unacknowledged == 0));
         for mailbox in listed {
@@ -425,6 +431,11 @@ impl World {
         }
         assert!(self.machine.mailboxes.is_empty(), "nothing is left of the mailboxes");
     }
+}
+
+fn everything_but_songs() -> Arc<Scope> {
+    let queues = Patterns::of(["e", "f", "m*"]);
+    Arc::new(Scope { queues, names: Patterns::All })
 }
 
 fn songs() -> QueueName {

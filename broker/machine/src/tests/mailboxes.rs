@@ -46,20 +46,28 @@ fn an_exclusive_mailbox_belongs_to_its_connection_and_ends_with_it() {
         bind e mailbox=m
             c: done
         mailbox m exclusive by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         find_mailbox m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         consume m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         fetch m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         empty_mailbox m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         drop_mailbox m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         bind e key=x mailbox=m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         unbind e mailbox=m by=d
+            d: audit: Mailbox("m")
             d: refused Forbidden: the mailbox `m` is exclusive to another connection
         publish reply key=m by=d
             d: count 1

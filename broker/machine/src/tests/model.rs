@@ -14,9 +14,10 @@ mod many;
 mod names;
 mod outcomes;
 mod reference;
+mod sessions;
 mod steps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use celeriac_record::{Body, Named, Record, RetryPolicy, Slot, State, TaskSpec};
@@ -24,9 +25,9 @@ use proptest::prelude::*;
 
 use super::script::settings;
 use crate::command::{
-    Answer, Ask, CancelTarget, Code, Command, Connect, DeliveryOutline, Effect, Failure, Message,
-    Now, OnConflict, Operate, Produce, Push, ReportKind, Submission, SubmitOutcome, TaskReport,
-    When, Work, WorkerInfo,
+    Answer, Ask, CancelTarget, Code, Command, DeliveryOutline, Effect, Failure, Message, Now,
+    OnConflict, Operate, Produce, Push, ReportKind, Submission, SubmitOutcome, TaskReport, When,
+    Work,
 };
 use crate::{Effects, Machine};
 use names::{beside, id_of, key_of, name_of, number_of, queue_of};
@@ -120,8 +121,9 @@ impl Model {
             Step::Submit(id, submit) => self.submit(id, submit),
             Step::Put(id, put) => self.put(id, put),
             Step::Chord(chord) => self.chord(chord),
-            Step::Connect { worker, queues, names, resume } => {
-                self.connect(worker, bits(queues), bits(names), resume)
+            Step::Connect { worker, queues, names, resume, entry } => {
+                let resume = self.peers[worker].session.filter(|_| resume);
+                self.connect(worker, bits(queues), bits(names), resume, entry);
             }
             Step::Disconnect(worker) => self.disconnect(worker),
             Step::Report(worker, which, end) => self.report(worker, which, end),
@@ -229,59 +231,6 @@ impl Model {
         }
         let slot = self.log.last().and_then(|(slot, _)| *slot).unwrap_or(0);
         assert_eq!(outcomes, [self.reference.submit(id, submit, slot)]);
-    }
-
-    fn connect(&mut self, worker: usize, queues: Vec<u8>, names: Vec<u8>, resume: bool) {
-        let resume = self.peers[worker].session.filter(|_| resume);
-        if resume.is_none() {
-            self.disconnect(worker);
-        }
-        let info = WorkerInfo {
-            queues: queues.iter().map(|queue| (queue_of(*queue), 1)).collect(),
-            task_names: names.iter().map(|name| name_of(*name)).collect(),
-            hostname: "host".into(),
-            pid: 1,
-            concurrency: 100,
-            ..WorkerInfo::default()
-        };
-        let said = self.say_hello(worker, resume, Some(info));
-        let session = self.peers[worker].session.expect("the worker has a session");
-        let kept = resume.is_some_and(|resume| self.reference.has_session(resume));
-        assert_eq!(
-            kept,
-            resume == Some(session),
-            "a worker resumes exactly the sessions that exist"
-        );
-        let again = self.reference.connect(session, worker, queues, names);
-        let delivered: BTreeSet<u64> =
-            said.deliveries.iter().map(|(_, delivery)| delivery.lease).collect();
-        assert_eq!(delivered, again, "what was not started is handed to its worker again");
-    }
-
-    fn connect_client(&mut self) {
-        let said = self.say_hello(CLIENT, None, None);
-        assert!(said.deliveries.is_empty());
-    }
-
-    fn say_hello(&mut self, peer: usize, resume: Option<u64>, worker: Option<WorkerInfo>) -> Said {
-        self.latest += 1;
-        let (connection, session) = (self.latest, |number: u64| u128::from(number).to_be_bytes());
-        self.peers[peer].connection = Some(connection);
-        let instance = format!("peer-{peer}").into();
-        let (session_id, resume) = (session(connection), resume.map(session));
-        let scope = None;
-        let connect =
-            Connect { connection, request: 1, session_id, resume, instance, worker, scope };
-        self.command(Command::Connect(Box::new(connect)))
-    }
-
-    fn disconnect(&mut self, worker: usize) {
-        if let Some(connection) = self.peers[worker].connection.take() {
-            self.command(Command::Disconnect { connection, reason: None });
-            if let Some(session) = self.reference.session_of(worker) {
-                self.reference.disconnect(session);
-            }
-        }
     }
 
     fn report(&mut self, worker: usize, which: u8, end: End) {
@@ -424,6 +373,7 @@ impl Model {
                 // The model asks for the states that it compares, so it need not keep this task.
                 Effect::Keep(..) => {}
                 Effect::WorkerLost(_) => {}
+                Effect::Forbade(..) => unreachable!("no client of the model has a scope"),
                 Effect::Replay { key, generation, at } => self.store_again(key, generation, at),
                 Effect::Backup { .. } => unreachable!("the model never asks for it"),
             }

@@ -93,6 +93,7 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
         resume,
         instance: "w".into(),
         worker,
+        entry: None,
         scope: None,
     };
     let report = TaskReport {
@@ -161,6 +162,7 @@ fn a_restored_task_that_waits_after_a_cancel_is_called_off() {
         resume: None,
         instance: "w".into(),
         worker,
+        entry: None,
         scope: None,
     };
     let mut fx = Effects::default();

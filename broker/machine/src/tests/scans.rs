@@ -1,13 +1,15 @@
 //! Scans: requests that look at many tasks. They are done in slices, are fair among connections,
 //! and are answered at their end.
 
+use std::sync::Arc;
+
 use celeriac_proto::{QueueName, TaskId};
 use celeriac_record::State;
 
 use super::crowd::{Crowd, MANY, TICKS_MAX, cancel, list, list_page, purge, submission, worker};
 use crate::command::{
     Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Dead, Filter, Message,
-    Observe, OnConflict, Operate, Outlines, Produce, Submission, Work,
+    Observe, OnConflict, Operate, Outlines, Patterns, Produce, Scope, Submission, Work,
 };
 
 #[test]
@@ -295,4 +297,23 @@ fn too_many_ids_behind_a_scan_are_refused_and_may_come_again() {
         .into_iter()
         .filter(|answer| matches!(answer, Message::Show(_, Outlines::Got { .. })));
     assert_eq!(got.count(), 2);
+}
+
+#[test]
+fn a_page_within_a_scope_that_takes_many_slices_does_not_say_how_many_tasks_there_are() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", 1, "wanted");
+    crowd.submit("b", MANY, "other");
+    let queues = Patterns::of(["other", "default"]);
+    let scope = Arc::new(Scope { queues, names: Patterns::All });
+    crowd.connect_within(4, None, Some(scope));
+    for newest in [false, true] {
+        crowd.said.clear();
+        crowd.ask(4, list_page("wanted", newest, None));
+        assert!(!crowd.is_answered(4));
+        crowd.tick_until_idle();
+        let answers = crowd.answers(4);
+        let [Message::Show(_, Outlines::Page(page))] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((page.looked, page.total, page.tasks.len()), (0, 0, 1));
+    }
 }

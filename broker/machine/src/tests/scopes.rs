@@ -28,6 +28,7 @@ fn an_id_outside_the_scope_answers_like_an_id_without_a_task() {
         forget f x by=m
             m: Err(NotFound), Err(NotFound)
         put f x by=m state=SUCCESS
+            m: audit: Outcomes { ids: ["f", "x"], count: 2 }
             m: Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept, Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept
         submit f queue=mine by=m
             m: Refused(Refusal { code: TaskExists, message: "a task of this id exists", retry_after_ms: 0 })
@@ -206,6 +207,149 @@ fn workers_of_others_are_not_listed_and_get_no_orders() {
         shutdown by=m
             own: order Shutdown
             m: count 1
+    "#]]);
+}
+
+#[test]
+fn an_order_of_a_scope_does_not_reach_workers_without_queues_or_with_leases_of_others() {
+    check(expect![[r#"
+        connect m sees=mine
+            m: welcome new leases []
+        connect idle runs=job queues=mine
+            idle: welcome new leases []
+        serve idle without=mine
+            idle: done
+        connect own runs=job queues=mine
+            own: welcome new leases []
+        connect both runs=job queues=mine,others
+            both: welcome new leases []
+        credit both 1
+            both: done
+        submit f queue=others by=m
+            m: Created { state: Queued }
+            both: deliver f lease 1 attempt 1 delivery 1
+        serve both without=others
+            both: done
+        shutdown by=m
+            own: order Shutdown
+            m: count 1
+    "#]]);
+}
+
+#[test]
+fn a_session_is_not_resumed_by_another_entry_also_after_a_restart() {
+    check(expect![[r#"
+        connect w runs=job queues=mine entry=mine
+            w: welcome new leases []
+        lose w
+            w: closed
+        connect thief steals=w runs=job queues=others sees=others entry=others
+            thief: welcome new leases []
+        connect w resume runs=job queues=mine entry=mine
+            w: welcome back leases []
+            w: order Resume
+        restart
+        connect thief steals=w runs=job queues=others sees=others entry=others
+            thief: welcome new leases []
+        connect w resume runs=job queues=mine entry=mine
+            w: welcome back leases []
+            w: order Resume
+        connect v runs=job
+            v: welcome new leases []
+        lose v
+            v: closed
+        connect v resume runs=job entry=mine
+            v: welcome back leases []
+            v: order Resume
+    "#]]);
+}
+
+#[test]
+fn an_exchange_with_bindings_to_others_is_listed_and_not_deleted_within_a_scope() {
+    check(expect![[r#"
+        connect a
+            a: welcome new leases []
+        connect m sees=e,mine
+            m: welcome new leases []
+        exchange e by=a
+            a: done
+        bind e key=k queue=others by=a
+            a: done
+        bindings by=m
+            m: bindings [e Direct]
+        bind e key=k queue=mine by=m
+            m: done
+        bindings by=m
+            m: bindings [e Direct `k` -> queue mine]
+        drop_exchange e by=m
+            m: audit: Exchange("e")
+            m: refused Forbidden: the exchange `e` has bindings to queues or mailboxes that the access of this client does not allow
+        unbind e key=k queue=others by=a
+            a: done
+        drop_exchange e by=m
+            m: done
+        bindings by=a
+            a: bindings []
+    "#]]);
+}
+
+#[test]
+fn an_outcome_that_may_not_be_put_does_not_show_the_latest_lease() {
+    check(expect![[r#"
+        connect m sees=mine
+            m: welcome new leases []
+        connect a
+            a: welcome new leases []
+        connect w runs=job queues=mine,others
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit o queue=mine by=a
+            a: Created { state: Queued }
+            w: deliver o lease 1 attempt 1 delivery 1
+        submit f g queue=others by=a
+            a: Created { state: Queued }, Created { state: Queued }
+            w: deliver f lease 2 attempt 1 delivery 1
+            w: deliver g lease 3 attempt 1 delivery 1
+        complete o
+            w: Ok(Success)
+        submit p queue=mine priority=1 by=a
+            a: Created { state: Queued }
+            w: deliver p lease 4 attempt 1 delivery 1
+        again p in=1h
+            w: Ok(Retry)
+        put f x by=m state=SUCCESS lease=3
+            m: audit: Outcomes { ids: ["f", "x"], count: 2 }
+            m: Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept, Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept
+        put f x by=m state=SUCCESS lease=99
+            m: audit: Outcomes { ids: ["f", "x"], count: 2 }
+            m: Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept, Forbidden None: the access of this client does not allow the queue `celeriac.outcomes`, in which the outcome of an id without a task is kept
+        put o p by=m state=RETRY lease=3
+            m: StaleLease Some(Success): the broker has not given out this lease, StaleLease Some(Retry): a later run of the task is over too, and the task waits for its next run
+        put o p by=m state=RETRY lease=99
+            m: StaleLease Some(Success): the broker has not given out this lease, StaleLease Some(Retry): the broker has not given out this lease
+        put o by=m state=SUCCESS lease=1
+            m: Success g1
+    "#]]);
+}
+
+#[test]
+fn a_mailbox_that_is_exclusive_to_another_connection_has_a_line_of_the_audit_log() {
+    check(expect![[r#"
+        connect a
+            a: welcome new leases []
+        connect b
+            b: welcome new leases []
+        mailbox m exclusive by=a
+            a: mailbox m: ready 0 consumers 0
+        fetch m by=b
+            b: audit: Mailbox("m")
+            b: refused Forbidden: the mailbox `m` is exclusive to another connection
+        exchange e by=b
+            b: done
+        bind e mailbox=m by=b
+            b: audit: Mailbox("m")
+            b: refused Forbidden: the mailbox `m` is exclusive to another connection
     "#]]);
 }
 

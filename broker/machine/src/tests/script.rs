@@ -190,6 +190,9 @@ impl Scene {
                         .push(Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
                 Effect::Drop(_) | Effect::Backup { .. } | Effect::WorkerLost(_) => {}
+                Effect::Forbade(connection, what) => {
+                    said.push(format!("{}: audit: {what:?}", self.name(connection)));
+                }
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
                 Effect::Keep(connection, _, task) => {
                     said.push(format!("{}: is to be shown {}", self.name(connection), view(&task)));
@@ -274,7 +277,9 @@ impl Scene {
         let connection = self.latest;
         let mut session_id = [0; 16];
         session_id[8..].copy_from_slice(&connection.to_be_bytes());
-        let resume = words.has("resume").then(|| self.connections[name].1);
+        // `steals` resumes the session of another connection.
+        let known = words.has("resume").then_some(name).or(words.option("steals"));
+        let resume = known.map(|known| self.connections[known].1);
         let weighted = |text: &str| match text.split_once(':') {
             Some((name, weight)) => (queue(name), weight.parse().expect("a weight")),
             None => (queue(text), 1),
@@ -303,9 +308,10 @@ impl Scene {
             None => Patterns::All,
         };
         let scope = Scope::of(patterns("sees"), patterns("names")).map(Arc::new);
-        let instance = name.into();
+        let (instance, request) = (name.into(), 1);
+        let entry = words.option("entry").map(Arc::from);
         let connect =
-            Connect { connection, request: 1, session_id, resume, instance, worker, scope };
+            Connect { connection, request, session_id, resume, instance, worker, entry, scope };
         self.command(Command::Connect(Box::new(connect)))
     }
 

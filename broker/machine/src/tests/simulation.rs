@@ -223,6 +223,7 @@ impl World {
             resume,
             instance: "peer".into(),
             worker,
+            entry: None,
             scope: None,
         };
         self.apply(Command::Connect(Box::new(connect)));
@@ -342,7 +343,7 @@ impl World {
                     let ended = task.task.is_some_and(|task| task.state.is_terminal());
                     assert!(ended, "a wait keeps only ended tasks that are not forgotten yet");
                 }
-                Effect::Backup { .. } | Effect::WorkerLost(_) => {}
+                Effect::Backup { .. } | Effect::WorkerLost(_) | Effect::Forbade(..) => {}
                 Effect::Close(connection) => {
                     let closed =
                         self.peers.iter_mut().find(|peer| peer.connection == Some(connection));

@@ -56,22 +56,42 @@ fn a_queue_counts_what_happens_to_its_tasks_and_how_long_they_wait_and_run() {
 fn a_task_that_comes_back_to_its_queue_is_counted_by_its_cause_and_waits_only_once() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         connect w runs=job
+            w: welcome new leases []
         credit w 1
+            w: done
         submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
         after 2s
         lose w
+            w: closed
         after 20s
         stats
+            c: default: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1 delivered 1 worker lost 1 waits [1 up to 5] 0ms | broker: up 22000ms connections 1 workers 0 lost 0 tasks 1
         connect v runs=job
+            v: welcome new leases []
         credit v 1
+            v: done
+            v: deliver a lease 2 attempt 1 delivery 1 again
         stats
+            c: default: leased 1 bytes 10 workers 1 busy 1; submitted 1 delivered 2 worker lost 1 waits [1 up to 5] 0ms | broker: up 22000ms connections 2 workers 1 lost 0 tasks 1
         pause default
+            v: signal TakenBack leases [2] (the queue is paused)
+            c: done
         stats
+            c: default: ready 1 bytes 10 workers 1 free 1 paused 1 oldest 1000000; submitted 1 delivered 2 worker lost 1 taken back 1 waits [1 up to 5] 0ms | broker: up 22000ms connections 2 workers 1 lost 0 tasks 1
         resume default
+            c: done
+            v: deliver a lease 3 attempt 1 delivery 1 again
         start a
+            v: Ok(Started)
         bye v
+            v: done
+            v: closed
         stats
+            c: default: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1 delivered 3 worker lost 2 taken back 1 waits [1 up to 5] 0ms | broker: up 22000ms connections 1 workers 0 lost 0 tasks 1
     "#]]);
 }
 
@@ -79,15 +99,25 @@ fn a_task_that_comes_back_to_its_queue_is_counted_by_its_cause_and_waits_only_on
 fn the_wait_of_a_scheduled_task_and_of_a_retry_begins_when_it_is_due() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         submit a in=10s attempts=2
+            c: Created { state: Scheduled }
         after 14s
         stats
+            c: default: ready 1 bytes 10 unserved 1 oldest 1010000; submitted 1 | broker: up 14000ms connections 1 workers 0 lost 0 tasks 1
         connect w runs=job
+            w: welcome new leases []
         credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
         stats
+            c: default: leased 1 bytes 10 workers 1 busy 1; submitted 1 delivered 1 waits [1 up to 5000] 4000ms | broker: up 14000ms connections 2 workers 1 lost 0 tasks 1
         fail a
+            w: Ok(Retry)
         after 10s
+            w: deliver a lease 2 attempt 2 delivery 1 report start again
         stats
+            c: default: leased 1 bytes 10 workers 1 busy 1; submitted 1 retried 1 delivered 2 waits [1 up to 5, 1 up to 5000] 4000ms runs [1 up to 5] 0ms | broker: up 24000ms connections 2 workers 1 lost 0 tasks 1
     "#]]);
 }
 
@@ -95,16 +125,26 @@ fn the_wait_of_a_scheduled_task_and_of_a_retry_begins_when_it_is_due() {
 fn after_a_restart_the_counters_begin_anew_and_a_task_is_ready_since_its_submit() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         submit a
+            c: Created { state: Queued }
         submit b in=5s
+            c: Created { state: Scheduled }
         after 10s
         restart
         connect c
+            c: welcome new leases []
         after 1s
         stats
+            c: default: ready 2 bytes 20 unserved 2 oldest 1000000 | broker: up 1000ms connections 1 workers 0 lost 0 tasks 2
         connect w runs=job
+            w: welcome new leases []
         credit w 2
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
         stats
+            c: default: leased 2 bytes 20 workers 1 busy 1; delivered 2 waits [1 up to 1000, 1 up to 30000] 12000ms | broker: up 1000ms connections 2 workers 1 lost 0 tasks 2
     "#]]);
 }
 
@@ -112,16 +152,27 @@ fn after_a_restart_the_counters_begin_anew_and_a_task_is_ready_since_its_submit(
 fn the_counters_of_a_queue_that_is_gone_are_those_of_the_queues_that_are_gone() {
     check(expect![[r#"
         connect c
-        submit a queue=night ttl=0
+            c: welcome new leases []
+        submit a queue=night ttl=0s
+            c: Created { state: Queued }
         submit b queue=night
+            c: Created { state: Queued }
         cancel a
+            c: ("a", Revoked)
         stats
+            c: default: | night: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 2 revoked 1 | broker: up 0ms connections 1 workers 0 lost 0 tasks 1
         cancel b
+            c: ("b", Revoked)
         stats
+            c: default: | broker: up 0ms connections 1 workers 0 lost 0 tasks 1; gone submitted 2 revoked 2
         submit d queue=night
+            c: Created { state: Queued }
         stats
+            c: default: | night: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1 | broker: up 0ms connections 1 workers 0 lost 0 tasks 2; gone submitted 2 revoked 2
         delete night
+            c: count 1
         stats
+            c: default: | broker: up 0ms connections 1 workers 0 lost 0 tasks 2; gone submitted 3 revoked 3
     "#]]);
 }
 
@@ -129,19 +180,35 @@ fn the_counters_of_a_queue_that_is_gone_are_those_of_the_queues_that_are_gone() 
 fn a_worker_has_its_slots_in_each_of_its_queues_while_it_is_connected() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         connect w runs=job queues=default,night concurrency=3
+            w: welcome new leases []
         connect v runs=job queues=night concurrency=2
+            v: welcome new leases []
         credit w 5
+            w: done
         credit v 1
+            v: done
         stats
+            c: default: workers 1 free 3 | night: workers 2 free 5 | broker: up 0ms connections 3 workers 2 lost 0 tasks 0
         submit a queue=night
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
         stats
+            c: default: workers 1 busy 1 free 2 | night: leased 1 bytes 10 workers 2 busy 1 free 4; submitted 1 delivered 1 waits [1 up to 5] 0ms | broker: up 0ms connections 3 workers 2 lost 0 tasks 1
         serve w without=night
+            w: done
         stats
+            c: default: workers 1 busy 1 free 2 | night: leased 1 bytes 10 workers 1 free 2; submitted 1 delivered 1 waits [1 up to 5] 0ms | broker: up 0ms connections 3 workers 2 lost 0 tasks 1
         quiet v
+            v: order Quiet
+            c: count 1
         lose w
+            w: closed
         submit b queue=night
+            c: Created { state: Queued }
         stats
+            c: default: | night: ready 1 leased 1 bytes 20 workers 1 busy 2 unserved 1 oldest 1000000; submitted 2 delivered 1 waits [1 up to 5] 0ms | broker: up 0ms connections 2 workers 1 lost 1 tasks 2
     "#]]);
 }
 
@@ -149,13 +216,21 @@ fn a_worker_has_its_slots_in_each_of_its_queues_while_it_is_connected() {
 fn a_client_with_a_scope_gets_the_counters_of_its_queues_alone() {
     check(expect![[r#"
         connect a
+            a: welcome new leases []
         connect m sees=mine
+            m: welcome new leases []
         submit f queue=others by=a
+            a: Created { state: Queued }
         submit o queue=mine by=a
+            a: Created { state: Queued }
         stats by=m
+            m: mine: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1
         stats others mine by=m
+            m: mine: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1
         stats by=a
+            a: default: | mine: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1 | others: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1 | broker: up 0ms connections 2 workers 0 lost 0 tasks 2
         stats by=a after=mine
+            a: others: ready 1 bytes 10 unserved 1 oldest 1000000; submitted 1
     "#]]);
 }
 

@@ -39,8 +39,8 @@ impl Machine {
     }
 
     /// How long a QUEUED task has been ready. The entry of a task has no room for this time, so it
-    /// comes from the task's place in line. A restart gives all places anew: a task that is in its
-    /// first state since its submit is ready since then, and any other since the restart.
+    /// comes from the task's place in line. A restart gives all places anew: a task that has not
+    /// changed since its submit is ready since then, and any other since the restart.
     pub(crate) fn ready_for_ms(&mut self, step: &Step<'_>, slot: Slot) -> u64 {
         let task = self.tasks.task(slot);
         let (since, version, submitted_at) = (task.order(), task.version, task.submitted_at());

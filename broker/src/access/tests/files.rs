@@ -116,7 +116,7 @@ fn o7_what_is_no_readable_text_has_a_sentence_with_the_file() {
     let sentence = || Access::report(&path).expect_err("the file is wrong").to_string();
     assert!(sentence().contains("access.toml cannot be read: "), "{}", sentence());
     std::fs::create_dir(&path).expect("a new folder");
-    assert!(sentence().ends_with("access.toml is no file"), "{}", sentence());
+    assert!(sentence().ends_with("access.toml is not a regular file"), "{}", sentence());
     std::fs::remove_dir(&path).expect("it is empty");
     std::fs::write(&path, b"# a\n# \xff\n").expect("written");
     assert!(sentence().ends_with("access.toml:2: it is not text in UTF-8"), "{}", sentence());
@@ -166,4 +166,15 @@ async fn o7_a_broken_file_changes_nothing_when_it_is_read_again() {
     assert!(error.to_string().contains("access.toml:1: "), "{error}");
     assert_eq!(caller.submit(&[("a", "q", "t")]).await, [ErrorCode::Unspecified]);
     served.call(&all).await;
+}
+
+#[test]
+fn o7_a_mistake_behind_many_entries_is_named_with_its_line() {
+    let text: String = (0..1_000).map(|number| entry(&format!("{number:08}"))).collect();
+    assert_eq!(
+        sentence(&format!("{text}{}", entry("00000007"))),
+        "access.toml:7003: the id `00000007` stands in line 50 too"
+    );
+    let name = text.replace("\"web\"", "\"we\u{202e}b\"");
+    refused(&name, "access.toml:2: ", "visible text");
 }

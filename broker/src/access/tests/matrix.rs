@@ -1,6 +1,8 @@
 //! The matrix: every request of the protocol, with every role, within every scope, about what is
 //! the client's own, what is of others, what does not exist, and both together.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::access::Role;
 
@@ -296,6 +298,57 @@ async fn fresh(admin: &mut Caller, count: &mut usize) -> String {
     id
 }
 
+/// The requests of each role that were refused, whole or in part.
+#[derive(Default)]
+struct Refused(BTreeMap<&'static str, u64>);
+
+impl Refused {
+    fn note(&mut self, role: Role, answer: &Answer) {
+        let is_forbidden =
+            |error: &Option<wire::Error>| error.as_ref().is_some_and(|it| it.code() == FORBIDDEN);
+        let is_refused = match answer {
+            Answer::Error(error) => error.code() == FORBIDDEN,
+            Answer::SubmitReply(reply) => reply.outcomes.iter().any(|it| is_forbidden(&it.error)),
+            Answer::PutOutcomeReply(reply) => {
+                reply.outcomes.iter().any(|it| is_forbidden(&it.error))
+            }
+            _ => false,
+        };
+        *self.0.entry(role.name()).or_default() += u64::from(is_refused);
+    }
+
+    /// Compares with the audit log: each refused request has a line, or is counted in one.
+    async fn compare(mut self, served: &Served, passes: &[(Role, Pass)]) {
+        // A client has ten lines a second. In the next second a line has the number of the others.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        for (role, pass) in passes {
+            let ask = match role {
+                Role::Producer => Ask::Info(wire::Info {}),
+                _ => Ask::Submit(wire::Submit { tasks: vec![wire::Task::default()] }),
+            };
+            let answer = served.call(pass).await.ask(ask).await;
+            assert_eq!(code_of(&answer), FORBIDDEN, "{answer:?}");
+            self.note(*role, &answer);
+        }
+        let mut found = BTreeMap::new();
+        for line in served.all_audit_lines().await {
+            let number = |key: &str| {
+                let (_, rest) = line.split_once(&format!("\"{key}\":"))?;
+                rest.split([',', '}']).next()?.parse::<u64>().ok()
+            };
+            let of = |role: &&Role| line.contains(&format!("\"entry\":\"{}\"", role.name()));
+            if let Some(role) = Role::ALL.iter().find(of)
+                && line.contains("\"outcome\":\"forbidden\"")
+            {
+                *found.entry(role.name()).or_default() += 1 + number("without_line").unwrap_or(0);
+            }
+        }
+        assert_eq!(found, self.0);
+    }
+}
+
+const FORBIDDEN: ErrorCode = ErrorCode::Forbidden;
+
 #[tokio::test]
 async fn o2_each_role_may_send_its_requests_and_no_other() {
     let all = pass("all", EVERYTHING);
@@ -305,6 +358,7 @@ async fn o2_each_role_may_send_its_requests_and_no_other() {
     let served = Served::with(&known).await;
     let _worker = fill(&served, &all).await;
     let (mut admin, mut count) = (served.call(&all).await, 0);
+    let mut refused = Refused::default();
     for row in ROWS {
         for (role, pass) in &passes {
             let id = fresh(&mut admin, &mut count).await;
@@ -312,7 +366,8 @@ async fn o2_each_role_may_send_its_requests_and_no_other() {
             assert_eq!(kind_of(&ask), row.kind);
             let answer = enter(&served, pass, *role).await.ask(ask).await;
             let may = row.roles.is_empty() || row.roles.contains(role);
-            let is_refused = code_of(&answer) == ErrorCode::Forbidden;
+            refused.note(*role, &answer);
+            let is_refused = code_of(&answer) == FORBIDDEN;
             let (kind, role) = (row.kind, role.name());
             assert_eq!(is_refused, !may, "{kind} as {role}: {answer:?}");
             // A refused request has done nothing.
@@ -321,6 +376,7 @@ async fn o2_each_role_may_send_its_requests_and_no_other() {
             }
         }
     }
+    refused.compare(&served, &passes).await;
 }
 
 #[tokio::test]
@@ -333,6 +389,7 @@ async fn o8_what_is_of_others_is_forbidden_by_name_and_does_not_exist_by_id() {
     let _worker = fill(&served, &all).await;
     let (mut admin, mut count) = (served.call(&all).await, 0);
     let before = foreign_world(&mut admin).await;
+    let mut refused = Refused::default();
     for row in ROWS {
         for (role, pass) in passes.iter().filter(|(role, _)| row.roles.contains(role)) {
             let what = format!("{} as {}", row.kind, role.name());
@@ -348,6 +405,7 @@ async fn o8_what_is_of_others_is_forbidden_by_name_and_does_not_exist_by_id() {
                 about(&["own", "own"], &[&third, MISSING[0], MISSING[1], MISSING[2]]),
             ] {
                 let answer = enter(&served, pass, *role).await.ask((row.make)(&about)).await;
+                refused.note(*role, &answer);
                 asked.push(answer);
             }
             let [own, foreign, missing, mixed, mixed_missing]: [Answer; 5] =
@@ -356,6 +414,7 @@ async fn o8_what_is_of_others_is_forbidden_by_name_and_does_not_exist_by_id() {
             assert_eq!(foreign_world(&mut admin).await, before, "{what}");
         }
     }
+    refused.compare(&served, &passes).await;
 }
 
 fn judge(row: &Row, what: &str, answers: [&Answer; 5]) {

@@ -261,6 +261,54 @@ async fn o6_a_worker_that_is_closed_keeps_its_leases_by_the_usual_rule() {
 }
 
 #[tokio::test]
+async fn o6_a_client_that_does_not_read_is_closed_soon_after_its_access_ended() {
+    let (all, other) = (pass("web", EVERYTHING), pass("other", EVERYTHING));
+    let served = Served::with(&[&all, &other]).await;
+    let mut deaf = served.call(&all).await;
+    let payload = vec![b'x'; 1 << 20];
+    let ids = ["a", "b", "c"].map(str::to_owned).to_vec();
+    for id in &ids {
+        let task = wire::Task {
+            id: id.clone(),
+            queue: "q".to_owned(),
+            name: "t".to_owned(),
+            payload: payload.clone().into(),
+            ..Default::default()
+        };
+        deaf.ask(Ask::Submit(wire::Submit { tasks: vec![task] })).await;
+    }
+    // The answer has no room in the stream, and nobody reads it.
+    deaf.send(99, Ask::Get(wire::Get { ids, with_payloads: true, ..Default::default() })).await;
+    deaf.stream.read_exact(&mut [0]).await.expect("the answer begins");
+    served.change(&[&other]).await;
+    let closed = async {
+        while deaf.stream.write_all(&[0]).await.is_ok() {
+            // A write shows whether the other end is there, and nothing else does.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("long before a slow client is closed");
+}
+
+#[tokio::test]
+async fn o8_a_session_is_resumed_by_clients_of_its_entry_alone() {
+    let (old, new) = (pass("web", EVERYTHING), pass("web", EVERYTHING));
+    let thief = pass("thief", EVERYTHING);
+    let served = Served::with(&[&old, &new, &thief]).await;
+    let mut first = served.open_connection(&[]).await;
+    let Answer::Welcome(welcome) = first.hello(&old.token, Some(worker(&["q"], "t"))).await else {
+        panic!("it may work")
+    };
+    for (pass, is_resumed) in [(&thief, false), (&new, true), (&old, true), (&thief, false)] {
+        let mut caller = served.open_connection(&[]).await;
+        let hello = caller.resume(&pass.token, Some(worker(&["q"], "t")), &welcome.session_id);
+        let Answer::Welcome(again) = hello.await else { panic!("it may work") };
+        assert_eq!(again.resumed, is_resumed);
+        assert_eq!(again.session_id == welcome.session_id, is_resumed);
+    }
+}
+
+#[tokio::test]
 async fn o6_an_entry_ends_at_its_time_without_a_new_file() {
     let now = Clock::new().now().wall;
     let expires = |after_ms: i64| format!("{EVERYTHING}\nexpires = {}", moment(now + after_ms));

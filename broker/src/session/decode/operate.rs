@@ -44,7 +44,8 @@ pub(super) fn declare_queue(declare: wire::DeclareQueue) -> Checked<Operate> {
         idle_ms: span("idle_ms", declare.idle_ms, 1)?,
         ..queue_record(declare.queue, declare.settings)?
     };
-    Ok(Operate::DeclareQueue { record, passive: declare.passive })
+    // The access of the client may take this right away.
+    Ok(Operate::DeclareQueue { record, passive: declare.passive, may_configure: true })
 }
 
 pub(super) fn pause_queues(pause: wire::PauseQueues) -> Checked<Operate> {

@@ -11,6 +11,7 @@ const INSTANCE: u8 = 1;
 const CONCURRENCY: u8 = 2;
 const ORDER: u8 = 3;
 const KEEPS_LEASES: u8 = 4;
+const ENTRY: u8 = 5;
 
 const SHORT_ID: Malformed = Malformed("its session is not 16 bytes");
 
@@ -27,6 +28,9 @@ pub(super) fn put(session: &SessionRecord, put: &mut Put<'_>) {
         },
     );
     put.unsigned_field(KEEPS_LEASES, u64::from(session.keeps_leases));
+    if let Some(entry) = &session.entry {
+        put.bytes_field(ENTRY, entry.as_bytes());
+    }
 }
 
 pub(super) fn take_name(take: &mut Take) -> Result<SessionId, Malformed> {
@@ -42,6 +46,7 @@ pub(super) fn take(mut take: Take) -> Result<SessionRecord, Malformed> {
     let mut session = SessionRecord {
         id,
         instance: "".into(),
+        entry: None,
         concurrency: 0,
         order: Order::Resume,
         keeps_leases: false,
@@ -53,6 +58,7 @@ pub(super) fn take(mut take: Take) -> Result<SessionRecord, Malformed> {
             Field::Number(ORDER, 1) => session.order = Order::Quiet,
             Field::Number(ORDER, 2) => session.order = Order::Shutdown,
             Field::Number(KEEPS_LEASES, value) => session.keeps_leases = value != 0,
+            Field::Bytes(ENTRY, value) => session.entry = Some(text(&value)?.into()),
             Field::Number(..) | Field::Bytes(..) => {}
         }
     }

@@ -171,7 +171,7 @@ impl FolderCopy {
     /// Fills the new folder with these chunks and makes it a data folder.
     fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
         let folder = Folder::lock(partial)?;
-        files::warn_of_others(&folder);
+        files::warn_of_others(&folder, files::Purpose::Backup);
         let before = folder.names(folder.path())?;
         let log = Log::open(folder.path(), true)
             .map_err(|failure| Error::Failed { reason: failure.to_string() })?;

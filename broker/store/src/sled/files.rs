@@ -112,8 +112,15 @@ pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error>
     Ok(())
 }
 
+/// What a folder is for, in the words of a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Data,
+    Backup,
+}
+
 /// Warns of files that other users can read. Their modes stay, because the owner may intend them.
-pub(super) fn warn_of_others(folder: &Folder) {
+pub(super) fn warn_of_others(folder: &Folder, purpose: Purpose) {
     let is_open =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
     if !is_open(folder.path()) {
@@ -128,7 +135,14 @@ pub(super) fn warn_of_others(folder: &Folder) {
     let path = folder.path().display();
     // None when they see the names of the files and nothing else.
     let files = (!open.is_empty()).then(|| open.join(", "));
-    tracing::warn!(folder = %path, files, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
+    match purpose {
+        Purpose::Data => {
+            tracing::warn!(folder = %path, files, "other users may look into the data folder: take that from them with `chmod -R go= {path}`")
+        }
+        Purpose::Backup => {
+            tracing::warn!(folder = %path, files, "other users may look into the folder of the backup: take that from them with `chmod -R go= {path}`")
+        }
+    }
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {

@@ -79,9 +79,9 @@ impl Folder {
     pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
         let path = path
             .canonicalize()
-            .map_err(Error::io(format!("read the data folder {}", path.display())))?;
+            .map_err(Error::io(format!("read the folder {}", path.display())))?;
         if !path.is_dir() {
-            let doing = format!("read the data folder {}", path.display());
+            let doing = format!("read the folder {}", path.display());
             return Err(Error::io(doing)(io::ErrorKind::NotADirectory.into()));
         }
         refuse_irregular(&path)?;

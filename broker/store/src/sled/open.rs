@@ -82,7 +82,7 @@ impl SledArchive {
             return Err(Error::NotWatched);
         }
         make_room(&folder)?;
-        files::warn_of_others(&folder);
+        files::warn_of_others(&folder, files::Purpose::Data);
         if journal.is_none() && format.max(wanted) > FORMAT_WITHOUT_JOURNAL {
             let made = SegmentFiles::make(&folder, journal_config)?;
             let read = Reading::of(Arc::new(made));

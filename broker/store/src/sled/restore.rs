@@ -28,7 +28,7 @@ use crate::error::Error;
 /// The folder `data` is then as empty as before.
 pub fn restore(backup: &Path, data: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
     let source = Folder::lock_to_read(backup)?;
-    let format = source.read_format()?;
+    let format = source.read_format().map_err(|error| of_backup(&source, error))?;
     let format = format.ok_or_else(|| source.foreign("it has no file named `format`"))?;
     let existed = data.is_dir();
     let target = target(data, &source).inspect_err(|_| {
@@ -44,12 +44,18 @@ pub fn restore(backup: &Path, data: &Path, tell: impl FnOnce(&Path)) -> Result<R
             tracing::warn!(%error, folder = %target.path().display(), "a part of the backup is left over");
         }
     }
-    // What is wrong with the copy is wrong with the backup.
-    restored.map_err(|error| match error {
-        Error::Damaged { reason, .. } => source.damaged(reason),
+    restored.map_err(|error| of_backup(&source, error))
+}
+
+/// What is wrong with the copy is wrong with the backup.
+fn of_backup(source: &Folder, error: Error) -> Error {
+    match error {
+        Error::Damaged { reason, .. } => {
+            Error::DamagedBackup { folder: source.path().to_owned(), reason }
+        }
         Error::Foreign { reason, .. } => source.foreign(reason),
         error => error.of_start(),
-    })
+    }
 }
 
 /// Makes the folder if it does not exist, and locks it. It then holds nothing but the lock and the
@@ -60,22 +66,40 @@ fn target(data: &Path, source: &Folder) -> Result<Folder, Error> {
         .canonicalize()
         .map_err(Error::io(format!("find the data folder {}", data.display())))?;
     if path.starts_with(source.path()) {
-        return Err(occupied(&path, "it lies inside the backup"));
+        return Err(occupied(&path, "lies inside the backup: choose another folder"));
     }
     refuse_irregular(&path)?;
     let names = names(&path)?;
     let is_interrupted = names.iter().any(|name| name == RESTORING);
-    let others = names.iter().find(|name| !is_of_a_new_folder(&path.join(name)));
+    // A restore that was interrupted has left files of a data folder, and no others.
+    let is_expected =
+        |name: &&String| is_of_a_new_folder(&path.join(name)) || (is_interrupted && is_ours(name));
+    let others = names.iter().find(|name| !is_expected(name));
+    let refused = |name: &String| match is_interrupted {
+        true => occupied(
+            &path,
+            &format!(
+                "is left over from an interrupted restore and holds `{name}`, which no restore \
+                 made: move that away, and type the same command again"
+            ),
+        ),
+        false => occupied(
+            &path,
+            &format!(
+                "is not empty: it holds `{name}`; a restore needs an empty folder, so move the \
+                 present data away or choose another folder"
+            ),
+        ),
+    };
     let has_lock = names.iter().any(|name| name == "lock");
-    let others = others.filter(|_| !is_interrupted);
     if let (Some(name), false) = (others, has_lock) {
-        return Err(occupied(&path, &format!("it holds `{name}`")));
+        return Err(refused(name));
     }
     let lock = make_or_open(&path.join("lock"))?;
     // A broker that uses the folder is the better reason.
     wait_for_lock(&path, || lock.try_lock())?;
     if let Some(name) = others {
-        return Err(occupied(&path, &format!("it holds `{name}`")));
+        return Err(refused(name));
     }
     if is_interrupted {
         remove_ours(&path)?;

@@ -100,14 +100,26 @@ fn second_backup_at_the_same_time_or_into_the_same_folder_is_refused() {
         Err(BackupError::Busy)
     ));
     wait(first).unwrap();
-    // The backup's thread has answered and is about to end.
-    let again = loop {
-        match wait(start(&mut store, &copy)) {
-            Err(BackupError::Busy) => std::thread::yield_now(),
-            outcome => break outcome.unwrap_err(),
-        }
-    };
+    let again = wait(start(&mut store, &copy)).unwrap_err();
     assert!(again.to_string().contains("exists and is not an empty folder"), "{again}");
+}
+
+#[test]
+fn whoever_knows_that_a_backup_is_complete_may_begin_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, ..) = open(&folder.path().join("data")).unwrap();
+    store.append(&submit(1, 1, 100));
+    store.commit().unwrap();
+    let (told, tell) = std::sync::mpsc::channel();
+    let (go, wait_for_go) = std::sync::mpsc::channel::<()>();
+    store.start_backup(folder.path().join("first"), move |outcome| {
+        told.send(outcome).unwrap();
+        // The thread of the first backup is there until the second one is complete.
+        let _ = wait_for_go.recv();
+    });
+    tell.recv().unwrap().unwrap();
+    wait(start(&mut store, &folder.path().join("second"))).unwrap();
+    drop(go);
 }
 
 #[test]
@@ -130,12 +142,7 @@ fn backup_is_refused_where_it_may_not_be() {
         (folder.path().join("old"), "left over from a backup"),
     ];
     for (target, sentence) in refused {
-        let outcome = loop {
-            match wait(start(&mut store, &target)) {
-                Err(BackupError::Busy) => std::thread::yield_now(),
-                outcome => break outcome.unwrap_err(),
-            }
-        };
+        let outcome = wait(start(&mut store, &target)).unwrap_err();
         assert!(matches!(outcome, BackupError::Place { .. }), "{target:?}: {outcome}");
         assert!(outcome.to_string().contains(sentence), "{target:?}: {outcome}");
     }

@@ -199,10 +199,13 @@ fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
 
 fn any_session() -> impl Strategy<Value = SessionRecord> {
     let order = proptest::sample::select(vec![Order::Resume, Order::Quiet, Order::Shutdown]);
-    (any::<[u8; 16]>(), any_text(), any::<u32>(), order, any::<bool>()).prop_map(
-        |(id, instance, concurrency, order, keeps_leases)| SessionRecord {
+    // A name of an entry is never empty.
+    let entry = of(any_text().prop_map(|text| format!("e{text}")));
+    (any::<[u8; 16]>(), any_text(), entry, any::<u32>(), order, any::<bool>()).prop_map(
+        |(id, instance, entry, concurrency, order, keeps_leases)| SessionRecord {
             id,
             instance: instance.into(),
+            entry: entry.map(Into::into),
             concurrency,
             order,
             keeps_leases,

@@ -232,6 +232,11 @@ async fn purge(
     let client = connect(shared).await?;
     let queue = existing(&client, &arguments.queue).await?;
     let name = clean(&queue.name);
+    if consent.is_to_be_asked() && queue.ready == 0 && queue.scheduled == 0 {
+        // Without a question nothing may be revoked, whatever was submitted since.
+        client.close().await;
+        return print_revoked(&queue, "purged", 0, output);
+    }
     consent.ask(&format!("Revoke {} of the queue {name}?", waiting(&queue))).await?;
     let revoked = client.purge_queue(&queue.name).await.map_err(failure)?;
     client.close().await;

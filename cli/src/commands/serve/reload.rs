@@ -21,6 +21,18 @@ pub(super) struct Reload {
     pub(super) counts: ServeConfig,
     pub(super) log: Arc<LogFilter>,
     pub(super) control: Control,
+    pub(super) access: AccessText,
+}
+
+/// What the access file said when it was read last. The broker reads it again in any case; the log
+/// says whether anything in it is new.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AccessText(Option<Vec<u8>>);
+
+impl AccessText {
+    pub(super) fn read(config: &ServeConfig) -> Self {
+        Self(config.broker.access_file.as_ref().and_then(|file| std::fs::read(file).ok()))
+    }
 }
 
 impl Reload {
@@ -49,9 +61,13 @@ impl Reload {
     async fn take(&mut self) -> Result<(Vec<&'static str>, Vec<&'static str>), String> {
         let source = self.source.clone();
         // A file may lie on a disk that does not answer.
-        let loading = tokio::task::spawn_blocking(move || source.load());
+        let loading = tokio::task::spawn_blocking(move || {
+            let loaded = source.load()?;
+            let access = AccessText::read(&loaded.config);
+            Ok::<_, Failure>((loaded, access))
+        });
         let loaded = loading.await.map_err(|error| error.to_string())?;
-        let Loaded { config, warnings } = loaded.map_err(sentence)?;
+        let (Loaded { config, warnings }, access) = loaded.map_err(sentence)?;
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -60,6 +76,11 @@ impl Reload {
         let reloaded =
             self.control.reload(broker.clone()).await.map_err(|error| error.to_string())?;
         let (mut taken, mut needs_restart) = (reloaded.taken, reloaded.needs_restart);
+        // Another name of the file needs a restart, and nothing of that file counts before.
+        if self.counts.broker.access_file == broker.access_file && self.access != access {
+            self.access = access;
+            taken.push("access_file");
+        }
         // A filter that `celeriac log` has set stays until the setting changes.
         if self.counts.log != log {
             // It was parsed before, so this does not fail.

@@ -11,6 +11,7 @@ use celeriac_web::documents::{QueueDocument, WorkerDocument};
 use serde::Serialize;
 
 use crate::connection::failure;
+use crate::draining::{self, DrainLook};
 use crate::exit::Failure;
 use crate::time::now_ms;
 
@@ -20,6 +21,8 @@ pub(super) struct Snapshot {
     pub(super) at_ms: i64,
     pub(super) queues: Vec<QueueInfo>,
     pub(super) workers: Vec<WorkerStatus>,
+    /// Whether the broker delivers nothing, as far as this client may know.
+    is_draining: bool,
     /// The rates since the snapshot before, one element for each queue. The first has none.
     pub(super) rates: Option<Vec<Rates>>,
 }
@@ -42,10 +45,16 @@ pub(super) struct Document<'a> {
 }
 
 impl Snapshot {
-    pub(super) async fn take(client: &Client) -> Result<Self, Failure> {
+    pub(super) async fn take(client: &Client, drain: &DrainLook) -> Result<Self, Failure> {
         let workers = client.workers().await.map_err(failure)?;
         let queues = client.queues().await.map_err(failure)?;
-        Ok(Self::new(Instant::now(), now_ms(), queues, workers))
+        let is_draining = drain.is_draining(client).await;
+        Ok(Self { is_draining, ..Self::new(Instant::now(), now_ms(), queues, workers) })
+    }
+
+    /// What a person has to know of the whole broker; empty when there is nothing.
+    pub(super) fn notice(&self) -> &'static str {
+        if self.is_draining { draining::NOTE } else { "" }
     }
 
     pub(super) fn new(
@@ -56,7 +65,7 @@ impl Snapshot {
     ) -> Self {
         queues.sort_by(|left, right| left.name.cmp(&right.name));
         workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
-        Self { at, at_ms, queues, workers, rates: None }
+        Self { at, at_ms, queues, workers, is_draining: false, rates: None }
     }
 
     /// The same snapshot with the rates since another. The totals of a new queue began at 0, and so

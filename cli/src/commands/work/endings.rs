@@ -44,6 +44,9 @@ enum Outcome {
     Cancelled,
     HandedBack,
     Lost,
+    /// Lost too, for a reason that this worker knows.
+    #[serde(rename = "lost")]
+    Refused,
 }
 
 /// The queue of stdout. A reader that does not keep up gets a line with the number of lines that it
@@ -78,7 +81,7 @@ impl Endings {
                 Some(failure.is_some_and(TaskFailure::is_retryable) && !context.is_last_attempt())
             }
             Outcome::HandedBack => Some(true),
-            Outcome::Lost => None,
+            Outcome::Lost | Outcome::Refused => None,
         };
         let ending = Ending {
             id: context.id(),
@@ -129,6 +132,7 @@ impl Middleware for Endings {
             Some(Dropped::Cancelled) => (Outcome::Cancelled, None),
             Some(Dropped::HandedBack) => (Outcome::HandedBack, None),
             Some(Dropped::TimeLimit) => (Outcome::Failed, Some(&time_limit)),
+            Some(Dropped::Refused) => (Outcome::Refused, None),
             _ => (Outcome::Lost, None),
         };
         self.tell(context, elapsed, outcome, failure);
@@ -158,6 +162,10 @@ impl Ending<'_> {
             (Outcome::Lost, _) => format!(
                 "lost after {after}: the broker took the task back, or no longer knows this worker"
             ),
+            (Outcome::Refused, _) => format!(
+                "lost after {after}: the broker accepts this worker no longer; the task runs again \
+                 when the lease time is over"
+            ),
             (Outcome::Failed, Some(true)) => {
                 format!("failed after {after}, attempt {next} of {attempts_max} follows{why}")
             }
@@ -165,7 +173,7 @@ impl Ending<'_> {
         };
         let kind = failure.map(TaskFailure::kind);
         match outcome {
-            Outcome::Failed | Outcome::Lost => {
+            Outcome::Failed | Outcome::Lost | Outcome::Refused => {
                 tracing::warn!(target: LOG_TARGET, id, name, attempt, kind, "{sentence}");
             }
             _ => tracing::info!(target: LOG_TARGET, id, name, attempt, "{sentence}"),

@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 use super::command::Command;
+use super::guard::{Fate, Guard};
 use super::lines::Lines;
 use super::start::{Started, start};
 use super::targets::STDERR_TARGET;
@@ -51,9 +52,10 @@ pub(super) async fn run(
     stdin: Bytes,
     context: &Context,
     limits: Limits,
+    guard: &Guard,
 ) -> Result<Bytes, TaskFailure> {
     let Started { mut child, mut progress } = start(&command, context).await?;
-    let mut group = ProcessGroup::of(&child);
+    let mut group = ProcessGroup::of(&child, guard);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut output = CommandOutput::default();
     let status = {
@@ -73,7 +75,7 @@ pub(super) async fn run(
 /// SIGTERM, and SIGKILL follows after the grace, also for what the command has left behind.
 async fn wait(
     child: &mut Child,
-    group: &ProcessGroup,
+    group: &ProcessGroup<'_>,
     (reading, following): (impl Future<Output = ()>, impl Future<Output = Infallible>),
     context: &Context,
     limits: Limits,
@@ -128,15 +130,23 @@ async fn reached(moment: Option<Instant>) {
 
 /// The process group of a command. When this value is dropped before the command has ended, the
 /// whole group is killed: the hard time limit is over, or the worker ends.
-struct ProcessGroup(Option<Pid>);
+struct ProcessGroup<'a> {
+    /// `None` when the command has ended.
+    group: Option<Pid>,
+    guard: &'a Guard,
+}
 
-impl ProcessGroup {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+impl<'a> ProcessGroup<'a> {
+    fn of(child: &Child, guard: &'a Guard) -> Self {
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(group) = group {
+            guard.tell(group, Fate::Started);
+        }
+        Self { group, guard }
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.group {
             // The group may have ended meanwhile.
             let _ = kill_process_group(group, signal);
         }
@@ -145,7 +155,7 @@ impl ProcessGroup {
     /// Whether any process of the group still runs. One that has ended may stay in the group for
     /// long: its parent has ended too, and the first process of a container may never collect it.
     fn is_alive(&self) -> bool {
-        let Some(group) = self.0 else { return false };
+        let Some(group) = self.group else { return false };
         let Ok(processes) = std::fs::read_dir("/proc") else { return true };
         test_kill_process_group(group).is_ok()
             && processes
@@ -155,7 +165,9 @@ impl ProcessGroup {
     }
 
     fn has_ended(&mut self) {
-        self.0 = None;
+        if let Some(group) = self.group.take() {
+            self.guard.tell(group, Fate::Ended);
+        }
     }
 }
 
@@ -168,9 +180,10 @@ fn runs_in(stat: &str, group: Pid) -> bool {
     !matches!(state, Some("Z" | "X")) && of_group == Some(&group.as_raw_nonzero().to_string())
 }
 
-impl Drop for ProcessGroup {
+impl Drop for ProcessGroup<'_> {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+        self.has_ended();
     }
 }
 
@@ -276,7 +289,8 @@ mod tests {
         let command = Command { program: "sh".to_owned(), arguments };
         let limits = Limits { grace: Duration::from_secs(10) };
         let context = Context::detached("song-7");
-        let result = run(command, Bytes::from_static(stdin), &context, limits).await?;
+        let result =
+            run(command, Bytes::from_static(stdin), &context, limits, &Guard::absent()).await?;
         Ok(String::from_utf8(result.to_vec()).expect("JSON is text"))
     }
 
@@ -337,7 +351,8 @@ mod tests {
     async fn a_command_that_cannot_start_is_a_failure() {
         let command = Command { program: "/does/not/exist".to_owned(), arguments: Vec::new() };
         let limits = Limits { grace: Duration::ZERO };
-        let failure = run(command, Bytes::new(), &Context::detached("a"), limits).await;
+        let failure =
+            run(command, Bytes::new(), &Context::detached("a"), limits, &Guard::absent()).await;
         assert!(failure.expect_err("no program").message().starts_with("cannot start /does"));
     }
 }

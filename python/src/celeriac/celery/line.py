@@ -28,7 +28,7 @@ from celeriac.celery.faults import (
     too_large,
 )
 from celeriac.errors import BrokerError, ConnectError, NotABroker, TlsError
-from celeriac.url import BrokerUrl
+from celeriac.url import BrokerUrl, PresentToken
 
 _M = TypeVar("_M", bound=wire.Message)
 
@@ -84,7 +84,7 @@ class Line:
             protocol_max=PROTOCOL,
             client_name="celeriac-celery",
             client_version=client_version(),
-            token=url.token,
+            token=PresentToken(url)(),
             instance_id=instance_name(),
             session_id=session_id,
             worker=worker,

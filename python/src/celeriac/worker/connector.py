@@ -15,7 +15,7 @@ from celeriac import _codec as wire
 from celeriac._tls import TLS_ANSWERS, Tls, shake_hands
 from celeriac._wire import FrameFault, FrameReader, other_protocol
 from celeriac.errors import BrokerError, CeleriacError, NotABroker, TlsError, VersionMismatch
-from celeriac.url import BrokerUrl
+from celeriac.url import BrokerUrl, PresentToken
 
 log = logging.getLogger("celeriac.worker")
 
@@ -60,6 +60,7 @@ class Connector:
     def __init__(self, url: BrokerUrl, done: Callable[[Connected | CeleriacError], None]) -> None:
         self.url = url
         self._done = done
+        self._token = PresentToken(url)
         self._stopped = threading.Event()
         self._pause = PAUSE_FIRST
         self._has_connected = False
@@ -85,6 +86,7 @@ class Connector:
         warned_at = monotonic() - WARNING_INTERVAL + 1.0
         while not self._stopped.is_set():
             try:
+                hello.token = self._token()
                 connected = connect(self.url, hello)
             except BrokerError as error:
                 if error.code in _FINAL:

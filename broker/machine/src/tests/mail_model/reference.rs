@@ -376,9 +376,14 @@ impl Reference {
         Outcome::Done
     }
 
-    pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Outcome {
+    pub fn delete_exchange(&mut self, name: &str, if_unused: bool, is_scoped: bool) -> Outcome {
         if if_unused && self.bindings.iter().any(|binding| binding.exchange == name) {
             return Outcome::Refused(Code::NotFinished);
+        }
+        let leads_to_others =
+            |one: &Binding| one.exchange == name && matches!(one.to, To::Queue(_));
+        if is_scoped && self.bindings.iter().any(leads_to_others) {
+            return Outcome::Refused(Code::Forbidden);
         }
         self.bindings.retain(|binding| binding.exchange != name);
         self.exchanges.retain(|exchange| exchange.name != name);

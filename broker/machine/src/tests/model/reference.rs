@@ -63,9 +63,11 @@ pub(super) struct Task {
     ended: i64,
     /// When the task was submitted, on the wall clock.
     submitted_at: i64,
-    /// Since when the task is ready, on the monotonic clock, and whether no worker has had it since.
+    /// Since when the task is ready, on the monotonic clock, and whether no worker had it since.
     ready: i64,
     is_ready_anew: bool,
+    /// After a restart: whether `ready` is the time of the submit, until the task changes.
+    is_as_submitted: bool,
     /// When the handler began, on the steady clock and on the wall clock.
     began: i64,
     began_at: i64,
@@ -74,6 +76,8 @@ pub(super) struct Task {
 #[derive(Debug)]
 struct Session {
     peer: usize,
+    /// The entry of the access file that it is of; 0: none.
+    entry: u8,
     is_connected: bool,
     queues: Vec<u8>,
     names: Vec<u8>,
@@ -100,6 +104,8 @@ pub(super) struct Reference {
     /// What has happened in each queue that listings show, and in those of before.
     counters: BTreeMap<u8, Counters>,
     pub removed: Counters,
+    /// When the broker started last, on the monotonic clock.
+    started: i64,
 }
 
 impl Reference {
@@ -107,7 +113,7 @@ impl Reference {
         let (tasks, sessions, line, paused, chords) = Default::default();
         let (ended_as, drain) = (State::Revoked, false);
         let (submitted, order, steady) = (0, 0, now.wall);
-        let (counters, removed) = Default::default();
+        let (counters, removed, started) = Default::default();
         Self {
             now,
             tasks,
@@ -122,6 +128,7 @@ impl Reference {
             steady,
             counters,
             removed,
+            started,
         }
     }
 
@@ -357,18 +364,20 @@ impl Reference {
         &mut self,
         session: u64,
         peer: usize,
-        queues: Vec<u8>,
-        names: Vec<u8>,
+        (queues, names): (Vec<u8>, Vec<u8>),
+        entry: u8,
     ) -> BTreeSet<u64> {
-        let seen = self.now.mono;
+        let (is_connected, credit, seen) = (true, 0, self.now.mono);
         self.sessions
-            .insert(session, Session { peer, is_connected: true, queues, names, credit: 0, seen });
+            .insert(session, Session { peer, entry, is_connected, queues, names, credit, seen });
         let unstarted = |task: &&Task| task.holder == Some(session) && task.state == State::Leased;
         self.tasks.values().filter(unstarted).map(|task| task.lease).collect()
     }
 
-    pub fn has_session(&self, session: u64) -> bool {
-        self.sessions.contains_key(&session)
+    /// Whether there is such a session, and a worker of this entry may resume it.
+    pub fn may_resume(&self, session: u64, entry: u8) -> bool {
+        let session = self.sessions.get(&session);
+        session.is_some_and(|known| known.entry == 0 || entry == 0 || known.entry == entry)
     }
 
     pub fn disconnect(&mut self, session: u64) {
@@ -480,11 +489,11 @@ impl Reference {
             self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
         ids.sort_by_key(|id| self.tasks[id].submitted);
         for id in ids {
-            let (ready, is_ready_anew) =
-                (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
+            let (ready, anew) = (self.ready_after_restart(id), self.tasks[&id].is_ready_anew);
             self.line_up(id);
             let task = self.task(id);
-            (task.ready, task.is_ready_anew) = (ready, is_ready_anew);
+            (task.ready, task.is_ready_anew) = (ready, anew);
+            task.is_as_submitted = task.stored.is_none();
         }
         let tasks = &self.tasks;
         self.line.retain(|id| tasks[id].state == State::Queued);

@@ -93,6 +93,8 @@ pub(super) enum Step {
         queues: u8,
         names: u8,
         resume: bool,
+        /// The entry of the access file; 0: none.
+        entry: u8,
     },
     Credit(usize, u32),
     Beat(usize),
@@ -228,14 +230,18 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         3 => release.prop_map(End::Release)
     ];
     let mode = prop_oneof![Just(CancelMode::Cooperative), Just(CancelMode::Waiting)];
+    let entry = prop_oneof![6 => Just(1_u8), 1 => Just(0), 1 => Just(2)];
     let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64]
         .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
         20 => (0..IDS, any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
         8 => any_chord_step().prop_map(Step::Chord),
         8 => (0..IDS, any_put()).prop_map(|(id, put)| Step::Put(id, put)),
-        10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())
-            .prop_map(|(worker, queues, names, resume)| Step::Connect { worker, queues, names, resume }),
+        10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>(), entry).prop_map(
+            |(worker, queues, names, resume, entry)| {
+                Step::Connect { worker, queues, names, resume, entry }
+            }
+        ),
         10 => (worker.clone(), 0..4_u32).prop_map(|(worker, credit)| Step::Credit(worker, credit)),
         4 => worker.clone().prop_map(Step::Beat),
         4 => worker.clone().prop_map(Step::Disconnect),

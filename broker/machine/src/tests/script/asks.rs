@@ -108,6 +108,7 @@ impl Scene {
                     ..Queue::unconfigured(queue(first))
                 },
                 passive: words.has("passive"),
+                may_configure: !words.has("strange"),
             },
             "pause" => Operate::PauseQueues { queues: vec![queue(first)], paused: true },
             "resume" => Operate::PauseQueues { queues: vec![queue(first)], paused: false },

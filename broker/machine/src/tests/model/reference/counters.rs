@@ -60,6 +60,7 @@ impl Reference {
         if was == State::Started && state != State::Queued {
             counters.runs.push((steady - began).max(0) as u64);
         }
+        self.forget_submit_time(id);
         let wall = self.now.wall;
         let task = self.task(id);
         match state {
@@ -90,6 +91,15 @@ impl Reference {
         (self.now.mono as i64 - self.tasks[&id].ready).max(0) as u64
     }
 
+    /// A task that changes after a restart counts as ready since the restart.
+    pub(super) fn forget_submit_time(&mut self, id: u8) {
+        let started = self.started;
+        let task = self.task(id);
+        if std::mem::take(&mut task.is_as_submitted) {
+            task.ready = started;
+        }
+    }
+
     /// After a restart the broker knows when a task was submitted, and of no later change.
     pub(super) fn ready_after_restart(&self, id: u8) -> i64 {
         let task = &self.tasks[&id];
@@ -101,6 +111,7 @@ impl Reference {
 
     pub(super) fn restart_counters(&mut self) {
         (self.counters, self.removed) = Default::default();
+        self.started = self.now.mono as i64;
         for task in self.tasks.values_mut() {
             task.began = task.began_at;
         }

@@ -59,8 +59,9 @@ impl Reference {
         }
         if !is_end {
             let now = self.now;
-            let task = self.task(id);
-            if task.progress != Some(put.says) {
+            if self.tasks[&id].progress != Some(put.says) {
+                self.forget_submit_time(id);
+                let task = self.task(id);
                 task.progress = Some(put.says);
                 task.stored = Some(task.state);
                 // The store gets the time of the next attempt again, on the present wall clock.
@@ -68,7 +69,7 @@ impl Reference {
                     task.due = now.wall + (at as i64 - now.mono as i64);
                 }
             }
-            return Ok((task.state, task.generation));
+            return Ok((self.tasks[&id].state, task.generation));
         }
         let state = match state_of(put.says) {
             State::Failure if task.cancelled => State::Revoked,

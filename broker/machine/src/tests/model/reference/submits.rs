@@ -98,6 +98,7 @@ impl Reference {
             submitted_at: now,
             ready: 0,
             is_ready_anew: true,
+            is_as_submitted: false,
             began: 0,
             began_at: 0,
         };
