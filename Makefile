@@ -1,7 +1,7 @@
 # What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo django celery test check fmt deny doc ci bench soak faults
+.PHONY: help demo django celery test pictures check fmt deny doc ci bench soak faults
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
@@ -19,6 +19,10 @@ celery: ## Celery's own tests with our broker, then each version and pool; QUICK
 
 test: ## Every test that guards a change
 	.ci/test
+
+pictures: ## A picture of each page of the dashboard, in target/pictures
+	cargo build --package celeriac --locked
+	.ci/browser pictures
 
 check: ## Format, lints, documentation, dependencies
 	.ci/check

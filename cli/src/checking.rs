@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// How often the removal of the copy is tried, while the checking thread may write to it.
 const REMOVALS_MAX: u32 = 1_000;

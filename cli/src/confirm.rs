@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::Args;
 
 use crate::exit::{Exit, Failure};
-use crate::printable::clean_lines;
+use celeriac_web::printable::clean_lines;
 
 /// The option of every command that asks.
 #[derive(Args)]

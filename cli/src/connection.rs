@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::output::print_to_stderr;
-use crate::printable::clean;
 use crate::token::{open_to_all, read_token, token_variable, warning};
 use crate::unknown_host;
+use celeriac_web::printable::clean;
 
 const SCHEME: &str = "celeriac://";
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::exit::Failure;
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// The positional arguments of a task: an array.
 pub(crate) fn parse_args(text: &str) -> Result<Box<RawValue>, Failure> {

@@ -8,7 +8,7 @@ use celeriac_client::State;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// The mark of a text that was cut.
 const CUT: char = '…';

@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Color, stderr_text};
-use crate::printable::{clean, clean_json};
+use celeriac_web::printable::{clean, clean_json};
 
 pub(crate) use self::directives::parse as parse_filter;
 pub(crate) use self::filter::LogFilter;

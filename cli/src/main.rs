@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use celeriac_web::printable::{clean, clean_lines};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
@@ -22,7 +23,6 @@ use crate::commands::{
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
-use crate::printable::{clean, clean_lines};
 
 mod absence;
 mod allocator;
@@ -46,7 +46,6 @@ mod line;
 mod logging;
 mod looked;
 mod output;
-mod printable;
 mod queue_view;
 mod reader;
 #[cfg(test)]

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::descriptor::write_all;
 use crate::line::{Line, Text, width};
-use crate::printable::{clean_json, clean_lines};
 use crate::table::Table;
+use celeriac_web::printable::{clean_json, clean_lines};
 
 /// The lines of one write.
 const LINES_TOGETHER: usize = 500;

@@ -6,10 +6,10 @@ use celeriac_client::{TaskError, TaskInfo};
 use clap::ValueEnum;
 
 use crate::line::{Text, cut};
-use crate::printable::clean;
 use crate::table::{ALWAYS, Column, Table};
 use crate::task_view::{attempts, note};
 use crate::time::{ms, relative};
+use celeriac_web::printable::clean;
 
 /// The most columns of a terminal that a note or an error takes. `show` prints the whole text.
 const NOTE_WIDTH_MAX: usize = 60;

@@ -15,10 +15,10 @@ use crate::exit::{Exit, Failure};
 use crate::json::shown;
 use crate::line::{Line, Text, Tone};
 use crate::output::{Output, details_lines, print_to_stderr};
-use crate::printable::clean;
 use crate::task_columns::{USUAL, table};
 use crate::task_view::{details, failed_attempt, without_outcome};
 use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
+use celeriac_web::printable::clean;
 
 /// How many tasks of a tree are searched for children. A tree may have any number of tasks, and
 /// `tasks --root` lists all of them.

@@ -12,9 +12,9 @@ use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::json::shown;
 use crate::output::{Output, print_to_stderr};
-use crate::printable::clean;
 use crate::reader::until_reader_gone;
 use crate::task_view::{last_error, why_it_waits};
+use celeriac_web::printable::clean;
 
 /// The time between two looks at a task that somebody waits for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

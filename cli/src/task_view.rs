@@ -8,8 +8,8 @@ use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
 use crate::exit::Exit;
 use crate::json::shown;
 use crate::line::{Line, Text};
-use crate::printable::clean;
 use crate::time::{absolute, absolute_and_relative, ms, relative, rough, time_of_day, whole_ms};
+use celeriac_web::printable::clean;
 
 /// The kind and the sentence of the broker's error for a task that reached its limit of deliveries.
 /// A test compares them with those of a broker.

@@ -92,7 +92,8 @@ pub async fn serve(
                     Some(secure) => secure.secure(stream).await,
                 };
                 let Some(Secured { stream, certificate }) = secured else { return };
-                let peer = Peer { address: address.ip(), certificate: certificate.map(Arc::new) };
+                let (address, certificate) = (address.ip(), certificate.map(Arc::new));
+                let peer = Peer { address, certificate, encrypted: secure.is_some() };
                 serve_connection(stream, peer, web, watcher).await;
             });
         }

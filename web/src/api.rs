@@ -6,9 +6,10 @@ pub(crate) mod broker;
 pub(crate) mod dead;
 pub(crate) mod endings;
 pub(crate) mod events;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod queues;
 pub(crate) mod tasks;
 pub(crate) mod workers;
 
-pub(crate) use self::body::BodyRoom;
+pub(crate) use self::body::{BodyRoom, Unread};
+pub(crate) use self::events::answer as stream_answer;

@@ -41,9 +41,16 @@ pub struct Certificate {
 pub(crate) struct Peer {
     pub address: IpAddr,
     pub certificate: Option<Arc<Certificate>>,
+    /// Whether the connection has TLS.
+    pub encrypted: bool,
 }
 
 impl Caller {
+    /// The caller with this token, on the connection of this peer.
+    pub(crate) fn new(token: String, peer: Peer) -> Self {
+        Self { token, address: peer.address, certificate: peer.certificate }
+    }
+
     /// Whether the caller has shown neither a token nor a certificate.
     pub(crate) fn is_nobody(&self) -> bool {
         self.token.is_empty() && self.certificate.is_none()
@@ -79,8 +86,7 @@ impl<S: Sync> FromRequestParts<S> for From {
                     )
                 })?,
         };
-        let Peer { address, certificate } = peer;
-        Ok(Self(Caller { token, address, certificate }))
+        Ok(Self(Caller::new(token, peer)))
     }
 }
 

@@ -9,6 +9,7 @@ use celeriac_client::{Client, Error};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::Caller;
+use crate::live::Looks;
 use crate::problem::Problem;
 use crate::upstream::Upstream;
 
@@ -38,6 +39,8 @@ struct Kept {
     client: OnceCell<Client>,
     used: Mutex<Instant>,
     streams: Arc<Semaphore>,
+    /// What the streams of the caller have seen.
+    looks: Arc<Looks>,
 }
 
 /// The right to one stream.
@@ -128,6 +131,7 @@ impl Callers {
             client: OnceCell::new(),
             used: Mutex::new(now),
             streams: Arc::new(Semaphore::new(STREAMS_OF_ONE_MAX)),
+            looks: Arc::default(),
         });
         all.insert(caller.clone(), kept.clone());
         kept
@@ -152,6 +156,13 @@ impl Callers {
             // A connection closes when its last handle goes, so a request under way ends in peace.
             self.kept.lock().expect("no panic while it is locked").retain(|_, kept| is_used(kept));
         }
+    }
+}
+
+impl StreamPermit {
+    /// What all streams of this caller look at.
+    pub(crate) fn looks(&self) -> &Arc<Looks> {
+        &self.kept.looks
     }
 }
 

@@ -28,11 +28,7 @@ impl WebConfig {
     /// The key of the setting that cannot be used, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let prefix = &self.path_prefix;
-        let is_path = prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains("//");
-        let is_plain =
-            prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
-        let is_usable = prefix.is_empty() || (is_path && is_plain);
-        if !is_usable {
+        if !prefix.is_empty() && !is_prefix(prefix) {
             let sentence = format!("`{prefix}` is no path such as /celeriac");
             return Err(("http_path_prefix", sentence));
         }
@@ -49,6 +45,13 @@ impl WebConfig {
             None => Ok(()),
         }
     }
+}
+
+/// Whether every link may begin with this text.
+pub(crate) fn is_prefix(prefix: &str) -> bool {
+    let is_path = prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains("//");
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    is_path && prefix.bytes().all(is_plain)
 }
 
 #[cfg(test)]

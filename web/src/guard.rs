@@ -16,6 +16,7 @@ use crate::config::WebConfig;
 use crate::problem::Problem;
 use crate::query::shortened;
 use crate::router::Shared;
+use crate::site::Site;
 
 /// Paths without data. A probe may name any host, or none.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
@@ -113,15 +114,19 @@ pub(crate) fn arrived(
     request: hyper::Request<hyper::body::Incoming>,
 ) -> Request {
     let mut request = request.map(Body::new);
+    let site = Site::of(config, &peer, request.headers());
     if config.trusted_proxies.contains(&peer.address)
         && let Some(client) = client_of_proxy(&config.trusted_proxies, request.headers())
     {
         peer.address = client;
     }
     request.extensions_mut().insert(peer);
-    if let Some(uri) = without_prefix(&config.path_prefix, request.uri()) {
+    let uri = without_prefix(site.base(), request.uri())
+        .or_else(|| without_prefix(&config.path_prefix, request.uri()));
+    if let Some(uri) = uri {
         *request.uri_mut() = uri;
     }
+    request.extensions_mut().insert(site);
     if let Some(uri) = with_id_in_path(request.uri()) {
         *request.uri_mut() = uri;
     }

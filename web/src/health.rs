@@ -138,7 +138,7 @@ mod tests {
         let web = Web::new(config, told).expect("the settings are good");
         let mut request = Request::get(path).body(Body::empty()).expect("a request");
         let address = IpAddr::from([10, 0, 0, 1]);
-        request.extensions_mut().insert(Peer { address, certificate: None });
+        request.extensions_mut().insert(Peer { address, certificate: None, encrypted: false });
         let answer = web.router.oneshot(request).await.expect("it answers");
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), 1_000).await.expect("a short text");

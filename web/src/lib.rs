@@ -16,24 +16,40 @@
 //! | `metrics` | `/metrics` |
 //! | `api` | `/api/v1`, by subject |
 //! | `openapi` | the description of `/api/v1` |
+//! | `pages` | the dashboard, by subject |
+//! | `asked` | the names and values of a query or a form |
+//! | `visitor` | who looks at a page: the caller, and the session of a login |
+//! | `sessions` | logins: a cookie for a token |
+//! | `site` | where this server is for the browser: the prefix before each link |
+//! | `live` | what the open pages of a caller look at, once a second together |
+//! | `assets` | the script, the style and the icon |
+//! | [`printable`] | text of strangers, safe to show |
 //! | [`documents`] | what programs read as JSON |
 //! | [`time`] | times and spans as programs and people write them |
 
 mod accept;
 mod api;
+mod asked;
+mod assets;
 pub mod caller;
 mod callers;
 pub mod config;
 pub mod documents;
 mod guard;
 mod health;
+mod live;
 mod metrics;
 mod openapi;
+mod pages;
+pub mod printable;
 mod problem;
 mod query;
 mod router;
+mod sessions;
+mod site;
 pub mod time;
 pub mod upstream;
+mod visitor;
 
 pub use accept::{Secure, Secured, Stream, serve};
 pub use openapi::document as openapi_document;

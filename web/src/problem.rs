@@ -91,9 +91,13 @@ impl Problem {
         Self::with_status(status, code, detail)
     }
 
-    #[cfg(test)]
-    pub(crate) fn status(&self) -> u16 {
-        self.status
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+
+    /// What went wrong, in one sentence.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 }
 
@@ -159,7 +163,7 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = self.status();
         let body = serde_json::to_vec(&self).expect("a problem is JSON");
         let mut answer = (status, body).into_response();
         let headers = answer.headers_mut();
@@ -193,7 +197,7 @@ mod tests {
             (DiskFull, 503),
             (ShuttingDown, 503),
         ] {
-            assert_eq!(Problem::new(code, "").status(), status, "{code:?}");
+            assert_eq!(Problem::new(code, "").status().as_u16(), status, "{code:?}");
         }
     }
 

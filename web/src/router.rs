@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -22,9 +22,12 @@ use crate::guard::guard;
 use crate::health::Looks;
 use crate::metrics::Others;
 use crate::openapi;
+use crate::pages;
 use crate::problem::Problem;
 use crate::query::shortened;
+use crate::sessions::Sessions;
 use crate::upstream::Upstream;
+use crate::visitor::Visitor;
 
 /// A request that takes longer is answered with 408. Streams and waits have times of their own.
 const DEADLINE: Duration = Duration::from_secs(45);
@@ -44,6 +47,7 @@ pub(crate) struct Shared {
     pub looks: Looks,
     pub others: Others,
     pub bodies: api::BodyRoom,
+    pub sessions: Sessions,
     /// Cancelled when streams have to end.
     pub stop: CancellationToken,
 }
@@ -67,14 +71,17 @@ impl Web {
             looks: Looks::default(),
             others: Others::default(),
             bodies: api::BodyRoom::default(),
+            sessions: Sessions::default(),
             stop: CancellationToken::new(),
         });
         let (paths, document) = openapi::paths();
         let quick = paths
             .quick
+            .merge(pages::quick())
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, DEADLINE));
         let router = quick
             .merge(paths.slow)
+            .merge(pages::slow())
             .merge(openapi::path(document))
             .fallback(no_path)
             .method_not_allowed_fallback(no_method)
@@ -113,8 +120,17 @@ fn cors(config: &WebConfig) -> CorsLayer {
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
 }
 
-async fn no_path(uri: Uri) -> impl IntoResponse {
+async fn no_path(
+    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(page) = pages::no_page(shared, visitor, &uri, &headers) {
+        return page;
+    }
     Problem::of_http(StatusCode::NOT_FOUND, format!("there is no path `{}`", shortened(uri.path())))
+        .into_response()
 }
 
 async fn no_method(method: Method, uri: Uri) -> impl IntoResponse {

@@ -7,8 +7,8 @@ use crate::arguments::SharedOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
 use crate::task_count::counted;
+use celeriac_web::printable::clean;
 
 /// The arguments of `backup`.
 #[derive(Args)]

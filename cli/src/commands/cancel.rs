@@ -14,9 +14,9 @@ use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
 use crate::task_count::{TaskCount, count};
 use crate::time::parse_span;
+use celeriac_web::printable::clean;
 
 /// The states of a task that a cancel changes.
 const UNFINISHED: [State; 5] =

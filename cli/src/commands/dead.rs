@@ -13,11 +13,11 @@ use crate::connection::{connect, failure, part};
 use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::{Format, Output};
-use crate::printable::clean;
 use crate::task_columns::DEAD;
 use crate::task_count::{TaskCount, count};
 use crate::task_history::TaskHistory;
 use crate::task_list::{ListOptions, TaskOrder, print_list};
+use celeriac_web::printable::clean;
 
 /// The arguments of `dead`.
 #[derive(Args)]

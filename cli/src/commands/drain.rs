@@ -12,8 +12,8 @@ use crate::arguments::SharedOptions;
 use crate::connection::{connect, failure, part};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
-use crate::printable::clean;
 use crate::task_count::counted;
+use celeriac_web::printable::clean;
 
 /// The pause between two looks at the broker.
 const LOOK: Duration = Duration::from_millis(250);

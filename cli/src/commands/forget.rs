@@ -9,7 +9,7 @@ use crate::arguments::{SharedOptions, parse_id};
 use crate::connection::{connect, failure, refused};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// The arguments of `forget`.
 #[derive(Args)]

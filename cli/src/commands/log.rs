@@ -8,7 +8,7 @@ use crate::arguments::SharedOptions;
 use crate::connection::{connect, failure, part};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// The arguments of `log`.
 #[derive(Args)]

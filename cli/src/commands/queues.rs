@@ -9,8 +9,8 @@ use crate::connection::{connect, failure};
 use crate::draining;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::printable::clean;
 use crate::queue_view::{details, table};
+use celeriac_web::printable::clean;
 
 mod actions;
 

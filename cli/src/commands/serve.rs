@@ -30,8 +30,8 @@ use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, LogFilter, Queue};
 use crate::output::{Output, print_to_stderr, stderr_text};
-use crate::printable::clean;
 use crate::signals::{HangUp, ShutdownSignals};
+use celeriac_web::printable::clean;
 
 mod config;
 mod config_file;

@@ -8,8 +8,8 @@ use crate::arguments::{SharedOptions, parse_queue};
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::printable::clean;
 use crate::stats_view::{BrokerStatsDocument, QueueStatsDocument, broker_details, details, table};
+use celeriac_web::printable::clean;
 
 /// The arguments of `stats`.
 #[derive(Args)]

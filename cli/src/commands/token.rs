@@ -12,9 +12,9 @@ use self::rights::Rights;
 use crate::exit::{Exit, Failure};
 use crate::line::{Text, Tone};
 use crate::output::{Format, Output, print_to_stderr};
-use crate::printable::clean;
 use crate::table::{ALWAYS, Column, Table};
 use crate::time::{Moment, iso, ms, now_ms, parse_moment_or_span, whole_ms};
+use celeriac_web::printable::clean;
 
 mod rights;
 

@@ -18,8 +18,8 @@ use crate::connection::broker;
 use crate::exit::{Exit, Failure};
 use crate::http_tls::secure;
 use crate::output::{Output, print_to_stderr};
-use crate::printable::clean;
 use crate::signals::{HangUp, ShutdownSignals};
+use celeriac_web::printable::clean;
 
 /// The pause between two attempts to reach the broker.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -10,9 +10,9 @@ use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
 use crate::time::now_ms;
 use crate::worker_view::{details, table};
+use celeriac_web::printable::clean;
 
 /// The arguments of `workers`.
 #[derive(Args)]

@@ -6,6 +6,8 @@ mod access;
 mod backup;
 mod broker;
 mod completions;
+mod dashboard;
+mod dashboard_actions;
 mod dead;
 mod deploy_files;
 mod documents;

@@ -10,6 +10,7 @@ use celeriac_client::Client;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use crate::asked::Asked;
 use crate::problem::Problem;
 
 /// The bodies that are read at once have at most so many bytes together; others wait.
@@ -66,7 +67,27 @@ impl Unread {
         }
     }
 
+    /// Reads the fields of a form.
+    pub(crate) async fn form(self, client: &Client, room: &BodyRoom) -> Result<Asked, Problem> {
+        let Some(bytes) = self.bytes_of(client, room, "application/x-www-form-urlencoded").await?
+        else {
+            return Ok(Asked::default());
+        };
+        let text = std::str::from_utf8(&bytes);
+        Ok(Asked::of(text.map_err(|_| Problem::malformed("the form is not text in UTF-8"))?))
+    }
+
     async fn bytes(self, client: &Client, room: &BodyRoom) -> Result<Option<Bytes>, Problem> {
+        self.bytes_of(client, room, "application/json").await
+    }
+
+    /// The body, which has to be of this type. `None`: it is empty.
+    async fn bytes_of(
+        self,
+        client: &Client,
+        room: &BodyRoom,
+        content_type: &str,
+    ) -> Result<Option<Bytes>, Problem> {
         let limits = client.connection().limits();
         let most = limits.frame_bytes_max.saturating_mul(4) / 3 + BESIDE_PAYLOADS;
         let said = self.headers.get(header::CONTENT_LENGTH);
@@ -87,20 +108,21 @@ impl Unread {
         if bytes.is_empty() {
             return Ok(None);
         }
-        check_type(&self.headers)?;
+        check_type(&self.headers, content_type)?;
         Ok(Some(bytes))
     }
 }
 
-/// A page of a stranger can send any type but this one without asking first.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// A page of a stranger cannot send JSON without asking first. What it sends as a form is refused
+/// before: the browser says from which site it comes.
+fn check_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    match kind.eq_ignore_ascii_case("application/json") {
+    match kind.eq_ignore_ascii_case(wanted) {
         true => Ok(()),
         false => Err(Problem::of_http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the body has to be JSON: `Content-Type: application/json`",
+            format!("the body has to be of another type: `Content-Type: {wanted}`"),
         )),
     }
 }

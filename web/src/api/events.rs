@@ -8,7 +8,7 @@ use axum::extract::State as Of;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use celeriac_client::{TaskInfo, Watch};
+use celeriac_client::{QueueInfo, TaskInfo, Watch};
 use futures_core::Stream;
 use futures_util::stream::unfold;
 use serde::Deserialize;
@@ -18,14 +18,13 @@ use super::tasks::{check_ids, no_task};
 use crate::caller::{Caller, From};
 use crate::callers::StreamPermit;
 use crate::documents::{QueueDocument, TaskDocument};
+use crate::live::{LOOK, Latest};
 use crate::problem::Problem;
 use crate::query::{Asked, InPath};
 use crate::router::Shared;
 
 /// An idle stream has a comment this often, so that proxies do not end it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A queue is looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a stream of a task has.
 #[derive(Deserialize, IntoParams)]
@@ -137,7 +136,8 @@ pub(crate) async fn queue(
         return Err(Problem::not_found(format!("no queue {}", crate::query::shortened(&name))));
     }
     let stop = shared.stop.clone();
-    let look = Looking { shared, caller, name, last: String::new(), _permit: permit };
+    let latest = permit.looks().queue.at(&name);
+    let look = Looking { shared, caller, name, latest, last: String::new(), _permit: permit };
     let stream = unfold(look, move |look| {
         let stop = stop.clone();
         async move {
@@ -154,6 +154,8 @@ struct Looking {
     shared: Arc<Shared>,
     caller: Caller,
     name: String,
+    /// What all streams of the caller know of this queue.
+    latest: Arc<Latest<Option<Arc<QueueInfo>>>>,
     last: String,
     _permit: StreamPermit,
 }
@@ -165,10 +167,13 @@ impl Looking {
                 tokio::time::sleep(LOOK).await;
             }
             let name = &self.name;
-            let ask =
-                self.shared.callers.ask(&self.caller, async |client| client.queue(name).await);
+            let ask = async {
+                let ask =
+                    self.shared.callers.ask(&self.caller, async |client| client.queue(name).await);
+                Ok(ask.await?.map(Arc::new))
+            };
             // A queue that is gone, a caller who may no longer look: the stream ends.
-            let queue = ask.await.ok()??;
+            let queue = self.latest.at(ask).await.ok()??;
             let json = serde_json::to_string(&QueueDocument::new(&queue)).expect("JSON");
             if json != self.last {
                 self.last.clone_from(&json);
@@ -178,7 +183,9 @@ impl Looking {
     }
 }
 
-fn answer(stream: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+pub(crate) fn answer(
+    stream: impl Stream<Item = Result<Event, Infallible>> + Send + 'static,
+) -> Response {
     let alive = KeepAlive::new().interval(KEEP_ALIVE).text("alive");
     // Some proxies hold an answer back until it is long.
     ([("x-accel-buffering", "no")], Sse::new(stream).keep_alive(alive)).into_response()

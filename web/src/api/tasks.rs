@@ -234,7 +234,7 @@ pub(super) fn no_task(id: &str) -> Problem {
 }
 
 /// Refuses ids that no task can have.
-pub(super) fn check_ids<'a>(ids: impl IntoIterator<Item = &'a String>) -> Result<(), Problem> {
+pub(crate) fn check_ids<'a>(ids: impl IntoIterator<Item = &'a String>) -> Result<(), Problem> {
     ids.into_iter().try_for_each(|id| {
         celeriac_proto::TaskId::check(id).map_err(|error| Problem::invalid(error.to_string()))
     })

@@ -10,7 +10,7 @@ use celeriac_client::{Client, Error, State, TaskFilter, TaskInfo};
 use super::place::{Kind, Place};
 use crate::arguments::SharedOptions;
 use crate::connection::connect;
-use crate::printable::clean;
+use celeriac_web::printable::clean;
 
 /// The time for the broker's answers. What has come by then is used.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);

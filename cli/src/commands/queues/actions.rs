@@ -15,9 +15,9 @@ use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
-use crate::printable::clean;
 use crate::queue_view::setting_rows;
 use crate::time::parse_span;
+use celeriac_web::printable::clean;
 
 #[derive(Subcommand)]
 pub(super) enum QueuesSubcommand {

@@ -20,9 +20,9 @@ use crate::arguments::{parse_id, parse_name, parse_queue, without_nul};
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, is_dumb, print_to_stderr};
-use crate::printable::clean;
 use crate::task_count::counted;
 use crate::time::{parse_moment, parse_moment_or_span, parse_span};
+use celeriac_web::printable::clean;
 
 /// The tasks of one batch, and the bytes of their lines. A batch is confirmed as a whole.
 const BATCH_TASKS: usize = 1_000;

@@ -12,8 +12,8 @@ use crate::arguments::{parse_id, parse_name, parse_queue};
 use crate::exit::Failure;
 use crate::json::{parse_args, parse_kwargs, read_stdin};
 use crate::output::Output;
-use crate::printable::clean;
 use crate::time::{Moment, parse_moment, parse_moment_or_span, parse_span};
+use celeriac_web::printable::clean;
 
 /// The flags that describe a task.
 #[derive(Args, Clone)]

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::targets::LOG_TARGET;
 use crate::logging::Queue;
-use crate::printable::clean_json;
 use crate::time::{rough, whole_ms};
+use celeriac_web::printable::clean_json;
 
 /// Tells the end of every run.
 pub(super) struct Endings {

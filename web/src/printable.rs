@@ -2,14 +2,14 @@
 //! control character in one of them could change what a terminal shows, or add a line to a log.
 //! Invisible characters are shown as escapes, so that two different names look different.
 //!
-//! `output.rs` and `logging.rs` call these functions: all text passes through them.
+//! The pages and the command line call these functions: all text passes through them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Text for people. Every hidden character becomes an escape such as `\n` or `\u{202e}`: a
 /// character that a terminal obeys, or that nobody sees.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match is_hidden(character) {
@@ -21,7 +21,7 @@ pub(crate) fn clean(text: &str) -> String {
 }
 
 /// Like [`clean`], for text of several lines: line breaks and tabs stay.
-pub(crate) fn clean_lines(text: &str) -> String {
+pub fn clean_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(['\n', '\t']) {
         match part.strip_suffix(['\n', '\t']) {
@@ -37,7 +37,7 @@ pub(crate) fn clean_lines(text: &str) -> String {
 
 /// A JSON document with the same meaning, in which hidden characters are `\u` escapes. In valid
 /// JSON they occur only in strings, apart from white space, which stays.
-pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
+pub fn clean_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');
     if !document.chars().any(is_escaped) {
         return Cow::Borrowed(document);

@@ -1,0 +1,234 @@
+//! The pages of the HTTP side without a browser: what they say, what they escape, where they lead.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::http::{Answer, get, post, request, start};
+use crate::process::Broker;
+
+/// A text that would do harm if a page showed it as it is.
+const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&\u{202e}\u{7f}";
+
+/// A broker with a task in each list.
+fn with_tasks(data: &std::path::Path, more: &[&str]) -> (Broker, String) {
+    let (broker, http) = start(data, more);
+    for task in [
+        json!({"name": "songs.play", "id": "waits", "queue": "songs", "args": ["Dynamite"]}),
+        json!({"name": "songs.play", "id": "later", "queue": "songs", "countdown": "1h",
+               "tags": ["night"], "root_id": "waits", "parent_id": "waits"}),
+        json!({"name": "mail.send", "id": "a/b?c=d&e#f", "queue": "mail"}),
+    ] {
+        assert_eq!(post(&http, "/api/v1/tasks", &task).status, 201);
+    }
+    (broker, http)
+}
+
+fn page(http: &str, path: &str) -> Answer {
+    let answer = request(http, &format!("GET {path}"), &["Accept: text/html"], "");
+    assert!(answer.headers.contains("content-type: text/html"), "{path}: {answer:?}");
+    answer
+}
+
+#[test]
+fn each_page_has_its_heading_and_no_script_or_style_within() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = with_tasks(data.path(), &[]);
+    for (path, heading) in [
+        ("/", "Overview"),
+        ("/queues", "Queues"),
+        ("/queue?name=songs", "Queue songs"),
+        ("/queue?name=songs&list=scheduled", "Queue songs"),
+        ("/tasks", "Tasks"),
+        ("/tasks?state=QUEUED&queue=mail&order=kept", "Tasks"),
+        ("/dead", "Dead tasks"),
+        ("/task?id=waits", "songs.play"),
+        ("/workers", "Workers"),
+        ("/broker", "Broker"),
+        ("/submit", "Submit a task"),
+    ] {
+        let answer = page(&http, path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.body.contains(&format!("<h1>{heading}</h1>")), "{path}: {}", answer.body);
+        assert!(answer.headers.contains("default-src 'self'"), "{path}: {}", answer.headers);
+        assert!(!answer.headers.contains("set-cookie"), "{path}: {}", answer.headers);
+        for inline in [" style=", " onclick=", "<style", "javascript:"] {
+            assert!(!answer.body.contains(inline), "{path}: {inline}");
+        }
+        assert_eq!(answer.body.matches("<script").count(), 1, "{path}");
+        assert!(answer.body.contains("<script src=\"/assets/script-"), "{path}");
+    }
+    let songs = page(&http, "/queue?name=songs").body;
+    assert!(songs.contains("No worker") && songs.contains(">waits</a>"), "{songs}");
+    let task = page(&http, "/task?id=later").body;
+    assert!(task.contains("SCHEDULED") && task.contains(">waits</a>"), "{task}");
+    let overview = page(&http, "/").body;
+    assert!(overview.contains("<b>no worker</b> and 1 task that waits"), "{overview}");
+}
+
+#[test]
+fn what_does_not_exist_is_said_on_a_page() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = with_tasks(data.path(), &[]);
+    for (path, status, sentence) in [
+        ("/nothing", 404, "There is no page `/nothing`."),
+        ("/task?id=none", 404, "There is no task none: it never was, or it is forgotten."),
+        ("/queue?name=none", 404, "There is no queue none."),
+        ("/worker?instance=none", 404, "There is no worker none"),
+        ("/task", 422, "`id` is missing."),
+        ("/tasks?limit=201", 422, "is not a whole number from 1 to 200"),
+        ("/tasks?cursor=!", 422, "The cursor is none of these pages."),
+        ("/tasks?days=99999999999999999999", 422, "`days` means nothing here."),
+        ("/tasks?state=WRONG", 422, "is none of SCHEDULED"),
+        ("/?done=hello", 422, "`done` has no such word."),
+    ] {
+        let answer = page(&http, path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(answer.body.contains(sentence), "{path}: {}", answer.body);
+    }
+    // A program gets JSON.
+    assert_eq!(get(&http, "/nothing").code(), "not_found");
+    let api = request(&http, "GET /api/v1/nothing", &["Accept: text/html"], "");
+    assert_eq!(api.code(), "not_found");
+}
+
+#[test]
+fn o49_texts_of_strangers_are_escaped_everywhere() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let task = json!({"name": HOSTILE, "id": HOSTILE, "shadow": HOSTILE, "tags": [HOSTILE],
+        "headers": {"note": HOSTILE}, "args": [HOSTILE], "root_id": HOSTILE, "parent_id": "p"});
+    let submitted = post(&http, "/api/v1/tasks", &task);
+    // A name may be narrower than a text for people.
+    let task = match submitted.status {
+        201 => task,
+        _ => {
+            let mut task = task;
+            task["name"] = json!("a");
+            assert_eq!(post(&http, "/api/v1/tasks", &task).status, 201, "{}", submitted.body);
+            task
+        }
+    };
+    assert_eq!(task["id"], HOSTILE);
+    let id = percent_encoded(HOSTILE);
+    let forms = "Content-Type: application/x-www-form-urlencoded";
+    let body = format!("do=cancel&id={id}&back=%2Ftasks");
+    let asks = request(&http, "POST /act", &[forms], &body);
+    let mut pages = vec![asks];
+    for path in [
+        "/".to_owned(),
+        "/tasks".to_owned(),
+        "/queue?name=default".to_owned(),
+        format!("/task?id={id}"),
+        format!("/tasks?tag={id}&name={id}&queue={id}"),
+        format!("/queues?part={id}"),
+        format!("/queue?name={id}"),
+        format!("/worker?instance={id}"),
+        format!("/submit?name={id}&args={id}"),
+        format!("/login?next={id}"),
+        format!("/{id}"),
+        format!("/tasks?{id}=1"),
+    ] {
+        pages.push(page_or_redirect(&http, &path));
+    }
+    for answer in pages {
+        for raw in ["<script>alert", "<img src=x", "'><"] {
+            assert!(!answer.body.contains(raw), "{raw}: {}", answer.body);
+        }
+        let shown = without_values(&answer.body);
+        for hidden in ["\u{202e}", "\u{7f}"] {
+            assert!(!shown.contains(hidden), "{hidden:?}: {}", answer.body);
+        }
+    }
+}
+
+/// A page without the values of its fields: a form sends them back as they are.
+fn without_values(body: &str) -> String {
+    let mut parts = body.split(" value=\"");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    rest.extend(parts.map(|part| part.split_once('"').map_or("", |(_, after)| after)));
+    let mut parts = rest.split("<textarea");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    shown.extend(parts.map(|part| part.split_once("</textarea>").map_or("", |(_, after)| after)));
+    shown
+}
+
+fn page_or_redirect(http: &str, path: &str) -> Answer {
+    request(http, &format!("GET {path}"), &["Accept: text/html"], "")
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// The values of an attribute in a page, without their escapes.
+fn attributes<'a>(body: &'a str, name: &str) -> impl Iterator<Item = String> + use<'a> {
+    let begin = format!(" {name}=\"");
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (_, after) = rest.split_once(&begin)?;
+        let (value, after) = after.split_once('"')?;
+        rest = after;
+        Some(value.replace("&amp;", "&").replace("&quot;", "\""))
+    })
+}
+
+#[test]
+fn o48_every_link_form_and_file_is_below_the_prefix_and_leads_somewhere() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = with_tasks(data.path(), &["--http-path-prefix", "/a/b"]);
+    let (mut seen, mut next) = (BTreeSet::new(), VecDeque::from(["/a/b/".to_owned()]));
+    while let Some(path) = next.pop_front() {
+        if path.starts_with('#') || !seen.insert(path.clone()) {
+            continue;
+        }
+        assert!(path.starts_with("/a/b/") && !path.contains("//"), "{path}");
+        let answer = page_or_redirect(&http, &path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        if path.contains("/assets/") {
+            assert!(answer.headers.contains("immutable"), "{path}: {}", answer.headers);
+            continue;
+        }
+        next.extend(attributes(&answer.body, "href"));
+        next.extend(attributes(&answer.body, "src"));
+        for target in
+            attributes(&answer.body, "action").chain(attributes(&answer.body, "data-events"))
+        {
+            assert!(target.starts_with("/a/b/"), "{path}: {target}");
+        }
+    }
+    for expected in ["/a/b/task?id=a%2Fb%3Fc%3Dd%26e%23f", "/a/b/queue?name=mail&list=ended"] {
+        assert!(seen.contains(expected), "{expected}: {seen:?}");
+    }
+    let found = request(&http, "GET /a/b/search?q=waits", &[], "");
+    assert!(found.headers.contains("location: /a/b/task?id=waits"), "{found:?}");
+    let forms = "Content-Type: application/x-www-form-urlencoded";
+    let back = "do=pause&queue=songs&back=%2Fqueue%3Fname%3Dsongs";
+    let paused = request(&http, "POST /a/b/act", &[forms], back);
+    let target = "location: /a/b/queue?name=songs&done=paused&n=0";
+    assert!(paused.status == 303 && paused.headers.contains(target), "{paused:?}");
+}
+
+#[test]
+fn files_are_small_and_a_browser_keeps_them() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let body = page(&http, "/").body;
+    let files: BTreeSet<String> = attributes(&body, "src")
+        .chain(attributes(&body, "href"))
+        .filter(|path| path.starts_with("/assets/"))
+        .collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    let mut bytes = 0;
+    for file in files {
+        let answer = get(&http, &file);
+        assert!(answer.headers.contains("cache-control: public, max-age=31536000, immutable"));
+        bytes += answer.body.len();
+        let packed = request(&http, &format!("GET {file}"), &["Accept-Encoding: gzip"], "");
+        let is_packed = packed.headers.contains("content-encoding: gzip");
+        assert!(is_packed || answer.body.len() < 1_100, "{file}: {}", packed.headers);
+    }
+    assert!(bytes < 60 * 1024, "{bytes} bytes");
+    assert_eq!(get(&http, "/assets/style-0000000000000000.css").status, 404);
+}

@@ -1,0 +1,114 @@
+//! What the pages read of the broker, on behalf of their visitor.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use celeriac_client::{BrokerInfo, Client, Error, QueueInfo, WorkerStatus};
+use maud::{Markup, html};
+
+use super::show::text;
+use crate::live::Looks;
+use crate::problem::Problem;
+use crate::query::shortened;
+use crate::router::Shared;
+use crate::visitor::Visitor;
+
+/// The view of one visitor.
+pub(super) struct Look {
+    pub shared: Arc<Shared>,
+    pub visitor: Visitor,
+    /// What all open pages of the caller share. `None` for a page that is opened: it shows the
+    /// present.
+    looks: Option<Arc<Looks>>,
+}
+
+impl Look {
+    /// For a page that is opened.
+    pub(super) fn once(shared: Arc<Shared>, visitor: Visitor) -> Self {
+        Self { shared, visitor, looks: None }
+    }
+
+    /// For a page that is open.
+    pub(super) fn again(shared: Arc<Shared>, visitor: Visitor, looks: Arc<Looks>) -> Self {
+        Self { shared, visitor, looks: Some(looks) }
+    }
+
+    /// Whether the page is open already, and only what has changed counts.
+    pub(super) fn is_again(&self) -> bool {
+        self.looks.is_some()
+    }
+
+    pub(super) async fn ask<T>(
+        &self,
+        request: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Problem> {
+        self.shared.callers.ask(&self.visitor.caller, request).await
+    }
+
+    pub(super) async fn queues(&self) -> Result<Arc<[QueueInfo]>, Problem> {
+        let ask = async {
+            let queues = self.ask(async |client| client.queues().await).await?;
+            Ok(Arc::from(queues))
+        };
+        match &self.looks {
+            Some(looks) => looks.queues.at(ask).await,
+            None => ask.await,
+        }
+    }
+
+    pub(super) async fn workers(&self) -> Result<Arc<[WorkerStatus]>, Problem> {
+        let ask = async {
+            let workers = self.ask(async |client| client.workers().await).await?;
+            Ok(Arc::from(workers))
+        };
+        match &self.looks {
+            Some(looks) => looks.workers.at(ask).await,
+            None => ask.await,
+        }
+    }
+
+    pub(super) async fn broker(&self) -> Result<Arc<BrokerInfo>, Problem> {
+        let ask = async {
+            let broker = self.ask(async |client| client.broker_info().await).await?;
+            Ok(Arc::new(broker))
+        };
+        match &self.looks {
+            Some(looks) => looks.broker.at(ask).await,
+            None => ask.await,
+        }
+    }
+
+    /// One queue, which has to exist.
+    pub(super) async fn queue(&self, name: &str) -> Result<Arc<QueueInfo>, Problem> {
+        celeriac_proto::QueueName::check(name)
+            .map_err(|error| Problem::invalid(error.to_string()))?;
+        let queue = match &self.looks {
+            Some(looks) => {
+                let ask = self.ask_queue(name);
+                looks.queue.at(name).at(ask).await?
+            }
+            None => self.ask_queue(name).await?,
+        };
+        queue.ok_or_else(|| Problem::not_found(format!("there is no queue {}", shortened(name))))
+    }
+
+    async fn ask_queue(&self, name: &str) -> Result<Option<Arc<QueueInfo>>, Problem> {
+        Ok(self.ask(async |client| client.queue(name).await).await?.map(Arc::new))
+    }
+}
+
+/// A part of a page, or the sentence that the visitor may not see it. Another problem is one of the
+/// whole page.
+pub(super) fn part<T>(
+    outcome: Result<T, Problem>,
+    what: &str,
+    shown: impl FnOnce(T) -> Markup,
+) -> Result<Markup, Problem> {
+    match outcome {
+        Ok(it) => Ok(shown(it)),
+        Err(problem) if problem.status() == StatusCode::FORBIDDEN => Ok(html! {
+            p.notice { "You may not see " (what) ": " (text(problem.detail())) "." }
+        }),
+        Err(problem) => Err(problem),
+    }
+}
