@@ -61,7 +61,7 @@ pub(super) fn problem(look: &Look, uri: &Uri, problem: &Problem) -> Markup {
     let title = match status.as_u16() {
         404 => "Not found",
         403 => "Not allowed",
-        503 | 504 | 502 => "The broker does not answer",
+        502..=504 => "The broker does not answer",
         400..500 => "This cannot be done",
         _ => "Something went wrong",
     };
