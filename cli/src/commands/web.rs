@@ -35,7 +35,7 @@ pub(crate) struct WebArguments {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     hosts: Vec<String>,
 
-    /// Origins such as https://ops.example whose pages may read the answers
+    /// Origins such as `https://ops.example` whose pages may read the answers
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     origins: Vec<String>,
 

@@ -82,7 +82,7 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_HTTP_HOSTS", value_name = "NAME", value_delimiter = ',')]
     pub(super) http_hosts: Option<Vec<String>>,
 
-    /// Origins such as https://ops.example whose pages may read the HTTP side
+    /// Origins such as `https://ops.example` whose pages may read the HTTP side
     #[arg(long, env = "CELERIAC_HTTP_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub(super) http_origins: Option<Vec<String>>,
 
