@@ -85,23 +85,18 @@ struct Bucket {
     first: Timestamp,
     /// All parts but the last one are full, unless timers were thrown out.
     parts: Vec<Vec<Packed>>,
-    /// Whether there was ever more than one part.
-    is_long: bool,
 }
 
 impl Bucket {
     fn new(timer: Timer) -> Self {
-        Self { first: timer.at, parts: vec![vec![Packed::new(timer)]], is_long: false }
+        Self { first: timer.at, parts: vec![vec![Packed::new(timer)]] }
     }
 
     fn add(&mut self, timer: Timer) {
         self.first = self.first.min(timer.at);
         match self.parts.last_mut().filter(|part| part.len() < PART_TIMERS) {
             Some(part) => part.push(Packed::new(timer)),
-            None => {
-                self.is_long = !self.parts.is_empty();
-                self.parts.push(vec![Packed::new(timer)]);
-            }
+            None => self.parts.push(vec![Packed::new(timer)]),
         }
     }
 
@@ -264,15 +259,15 @@ impl TaskTimers {
     fn due(&mut self, now: Timestamp) -> Option<Timer> {
         loop {
             let near = self.near.peek().map(|Reverse(timer)| *timer);
-            let near = near.filter(|timer| timer.at <= now);
-            let far = self.far.first_entry().filter(|entry| entry.get().first <= now);
-            let Some(mut entry) = far else { return near };
-            let number = *entry.key();
-            let Bucket { parts, is_long, .. } = entry.get_mut();
-            // A bucket of very many timers comes part by part, each as late as possible.
-            if *is_long && near.is_some() {
-                return near;
+            // The timers of a bucket come after all those of the buckets before. A bucket comes part
+            // by part, each as late as possible: very many may be due at one moment, in one bucket
+            // or in many.
+            if let Some(near) = near.filter(|timer| timer.at <= now) {
+                return Some(near);
             }
+            let mut entry = self.far.first_entry().filter(|entry| entry.get().first <= now)?;
+            let number = *entry.key();
+            let parts = &mut entry.get_mut().parts;
             let part = parts.pop().unwrap_or_default();
             if parts.is_empty() {
                 entry.remove();
@@ -406,6 +401,24 @@ mod tests {
             (timers.wall.far.len(), timers.wall.far_timers, timers.next_wall()),
             (1, 1, Some(1_012_345))
         );
+    }
+
+    #[test]
+    fn very_many_timers_of_many_seconds_come_second_by_second() {
+        let mut timers = Timers::default();
+        let mut set = BTreeSet::new();
+        for slot in 0..200_000 {
+            let at = 1_000_000 + i64::from(slot) * 7_919 % 100_000;
+            timers.set(Moment::At(at), slot, Kind::Due);
+            set.insert((at, slot));
+        }
+        let in_a_bucket = timers.wall.far.values().map(|it| it.parts[0].len()).max();
+        for (at, slot) in set {
+            let popped = pop_wall(&mut timers, 2_000_000).map(|timer| (timer.at, timer.slot));
+            assert_eq!(popped, Some((at, slot)));
+            assert!(Some(timers.wall.near.len()) < in_a_bucket, "{}", timers.wall.near.len());
+        }
+        assert_eq!(pop_wall(&mut timers, 2_000_000), None);
     }
 
     #[test]
