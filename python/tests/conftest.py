@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ if SOURCES not in sys.path:
 from celeriac.client import Client  # noqa: E402
 from celeriac.scratch_broker import ScratchBroker  # noqa: E402
 from played_broker import PlayedBroker  # noqa: E402
+
+# The runner may be started by nohup. The workers of the tests are not, so that a hang-up means what
+# it means in a terminal.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONG_TESTS = {
     "test_broker_kills.py",
