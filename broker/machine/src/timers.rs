@@ -259,9 +259,9 @@ impl TaskTimers {
     fn due(&mut self, now: Timestamp) -> Option<Timer> {
         loop {
             let near = self.near.peek().map(|Reverse(timer)| *timer);
-            // The timers of a bucket come after all those of the buckets before. A bucket comes part
-            // by part, each as late as possible: very many may be due at one moment, in one bucket
-            // or in many.
+            // The timers of a bucket come after all those of the buckets before. A bucket comes
+            // part by part, each as late as possible: very many may be due at one moment, in one
+            // bucket or in many.
             if let Some(near) = near.filter(|timer| timer.at <= now) {
                 return Some(near);
             }
