@@ -170,11 +170,7 @@ impl Application {
         for (number, worker) in self.workers.iter_mut().enumerate() {
             let ended = timeout(END, worker.wait()).await;
             if !ended.is_ok_and(|status| status.is_ok_and(|status| status.success())) {
-                let log = self.home.path().join(log_of(number));
-                if broke_its_own_pipe(&log) {
-                    continue;
-                }
-                let log = end_of(&log);
+                let log = end_of(&self.home.path().join(log_of(number)));
                 wrong.push(format!("worker {number} did not end in good order:\n{log}"));
             }
         }
@@ -199,14 +195,6 @@ impl Application {
 
 fn log_of(worker: usize) -> String {
     format!("worker-{worker}.log")
-}
-
-/// Whether a worker of Celery ended because it had read half of an outcome from a child when its
-/// connection was lost, and took the other half for the next one. Celery does so with each of its
-/// brokers (celery/celery 1314); its tasks are delivered again.
-fn broke_its_own_pipe(log: &Path) -> bool {
-    let log = std::fs::read_to_string(log).unwrap_or_default();
-    log.contains("UnpicklingError") && log.contains("in _recv_message")
 }
 
 fn end_of(log: &Path) -> String {
