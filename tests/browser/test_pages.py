@@ -11,8 +11,8 @@ from selenium.webdriver.common.keys import Keys
 # With this many tasks each page still has to come at once.
 MANY = int(os.environ.get("CELERIAC_BROWSER_TASKS", "1000000"))
 
-# A page of so many tasks is on the screen within this time, on a busy machine in a debug build.
-PAGE_SECONDS = 30.0
+# A page of so many tasks comes within this time, at its best of three loads, in a debug build.
+PAGE_SECONDS = 2.0
 
 HOSTILE = "<script>window.harmed=1</script><img src=x onerror='window.harmed=1'>\"'&\u202e"
 
@@ -260,8 +260,11 @@ class Many(unittest.TestCase):
         took += "return (it.responseEnd - it.requestStart) / 1000"
         with browsing.chromium() as driver:
             for path in ("/", "/queues", "/queue?name=q7", "/tasks", "/tasks?order=kept", "/dead"):
-                driver.get(broker.url + path)
-                seconds = driver.execute_script(took)
+                loads = []
+                for _ in range(3):
+                    driver.get(broker.url + path)
+                    loads.append(driver.execute_script(took))
+                seconds = min(loads)
                 print(f"{path} with {MANY} tasks: {seconds * 1000:.0f} ms")
                 self.assertLess(seconds, PAGE_SECONDS, path)
 
