@@ -98,6 +98,25 @@ fn o36_the_shipped_dashboard_and_alerts_name_what_a_scrape_has() {
 }
 
 #[test]
+fn the_figures_are_public_where_the_settings_say_so_and_nothing_else_is() {
+    let folder = TempDir::new().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "s3cret\n").expect("written");
+    let token = token.to_str().expect("text");
+    let (closed, http) = start(&folder.path().join("a"), &["--token-file", token]);
+    assert_eq!(get(&http, "/metrics").status, 401);
+    drop(closed);
+    let public = ["--token-file", token, "--metrics-public"];
+    let (_broker, http) = start(&folder.path().join("b"), &public);
+    assert_eq!(get(&http, "/metrics").status, 200);
+    assert_eq!(get(&http, "/api/v1/queues").status, 401);
+    let access = ["serve", "--data", "d", "--check-config", "--access-file", token];
+    let refused = crate::process::run(&[&access[..], &["--metrics-public"]].concat());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("--metrics-public: with an access file"), "{refused:?}");
+}
+
+#[test]
 fn the_manual_lists_every_metric() {
     let data = TempDir::new().expect("a folder");
     let (_broker, http) = start(data.path(), &[]);
