@@ -65,9 +65,9 @@ impl fmt::Debug for Caller {
 }
 
 /// The caller, taken from a request.
-pub(crate) struct From(pub Caller);
+pub(crate) struct CalledBy(pub Caller);
 
-impl<S: Sync> FromRequestParts<S> for From {
+impl<S: Sync> FromRequestParts<S> for CalledBy {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {

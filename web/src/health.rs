@@ -18,9 +18,9 @@ const FRESH: Duration = Duration::from_millis(250);
 
 /// The latest look at the broker.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(Mutex<Option<(Instant, Health)>>);
+pub(crate) struct LatestHealth(Mutex<Option<(Instant, Health)>>);
 
-impl Looks {
+impl LatestHealth {
     async fn look(&self, upstream: &dyn Upstream) -> Health {
         let mut latest = self.0.lock().await;
         if let Some((at, health)) = *latest
@@ -46,7 +46,7 @@ impl Looks {
     )
 )]
 pub(crate) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
-    let health = shared.looks.look(shared.callers.upstream()).await;
+    let health = shared.health.look(shared.callers.upstream()).await;
     let (status, words) = match health {
         Health::Restoring { records } => {
             (StatusCode::OK, format!("reads its data folder: {records} records so far"))
@@ -72,7 +72,7 @@ pub(crate) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     )
 )]
 pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    let health = shared.looks.look(shared.callers.upstream()).await;
+    let health = shared.health.look(shared.callers.upstream()).await;
     let (status, words) = match health {
         Health::Serves { draining: true, .. } => (StatusCode::SERVICE_UNAVAILABLE, "drains"),
         Health::Serves { disk_is_low: true, .. } => {

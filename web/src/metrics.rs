@@ -20,9 +20,9 @@ use utoipa::IntoParams;
 
 pub(crate) use self::busiest::Others;
 use self::families::Scrape;
-use crate::caller::From;
+use crate::caller::CalledBy;
 use crate::problem::Problem;
-use crate::query::Asked;
+use crate::query::InQuery;
 use crate::router::Shared;
 
 /// The most queues that a scrape may name.
@@ -46,8 +46,8 @@ pub(crate) struct Which {
 )]
 pub(crate) async fn metrics(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
-    Asked(Which { queue }): Asked<Which>,
+    CalledBy(caller): CalledBy,
+    InQuery(Which { queue }): InQuery<Which>,
 ) -> Result<Response, Problem> {
     let names: Option<Vec<String>> = match queue.as_deref() {
         None | Some("*") => None,

@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer};
 use crate::problem::Problem;
 
 /// The values behind the question mark. The type `T` must refuse unknown names.
-pub(crate) struct Asked<T>(pub T);
+pub(crate) struct InQuery<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for InQuery<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -107,8 +107,8 @@ mod tests {
     async fn wait(query: &str) -> Result<Option<u64>, String> {
         let request = axum::http::Request::get(format!("/?{query}")).body(()).expect("a request");
         let (mut parts, ()) = request.into_parts();
-        match Asked::<Wait>::from_request_parts(&mut parts, &()).await {
-            Ok(Asked(asked)) => Ok(asked.wait.map(|Within(seconds)| seconds)),
+        match InQuery::<Wait>::from_request_parts(&mut parts, &()).await {
+            Ok(InQuery(asked)) => Ok(asked.wait.map(|Within(seconds)| seconds)),
             Err(problem) => Err(format!("{problem:?}")),
         }
     }

@@ -19,7 +19,7 @@ use crate::api;
 use crate::callers::Callers;
 use crate::config::WebConfig;
 use crate::guard::guard;
-use crate::health::Looks;
+use crate::health::LatestHealth;
 use crate::metrics::Others;
 use crate::openapi;
 use crate::pages;
@@ -44,7 +44,7 @@ pub struct Web {
 pub(crate) struct Shared {
     pub config: WebConfig,
     pub callers: Callers,
-    pub looks: Looks,
+    pub health: LatestHealth,
     pub others: Others,
     pub bodies: api::BodyRoom,
     pub sessions: Sessions,
@@ -68,7 +68,7 @@ impl Web {
         let shared = Arc::new(Shared {
             config,
             callers,
-            looks: Looks::default(),
+            health: LatestHealth::default(),
             others: Others::default(),
             bodies: api::BodyRoom::default(),
             sessions: Sessions::default(),

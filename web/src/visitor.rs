@@ -8,7 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 
-use crate::caller::{Caller, From, Peer};
+use crate::caller::{CalledBy, Caller, Peer};
 use crate::problem::Problem;
 use crate::router::Shared;
 use crate::sessions::key_in;
@@ -29,7 +29,7 @@ impl FromRequestParts<Arc<Shared>> for Visitor {
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
         let site = parts.extensions.get::<Site>().cloned().unwrap_or_default();
         if parts.headers.contains_key(AUTHORIZATION) {
-            let From(caller) = From::from_request_parts(parts, shared).await?;
+            let CalledBy(caller) = CalledBy::from_request_parts(parts, shared).await?;
             return Ok(Self { caller, session: None, site });
         }
         let cookies = parts.headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());

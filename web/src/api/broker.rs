@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::Unread;
-use crate::caller::From;
+use crate::caller::CalledBy;
 use crate::documents::BrokerDocument;
 use crate::problem::Problem;
 use crate::router::Shared;
@@ -21,7 +21,7 @@ use crate::router::Shared;
 )]
 pub(crate) async fn info(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
 ) -> Result<Response, Problem> {
     let broker = shared.callers.ask(&caller, async |client| client.broker_info().await).await?;
     Ok(Json(BrokerDocument::new(&broker)).into_response())
@@ -42,7 +42,7 @@ pub(crate) struct Draining {
 )]
 pub(crate) async fn drain(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Draining>, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -66,7 +66,7 @@ pub(crate) struct Filter {
 )]
 pub(crate) async fn log(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
 ) -> Result<Json<Filter>, Problem> {
     let filter = shared.callers.ask(&caller, async |client| client.log_filter(None).await).await?;
     Ok(Json(Filter { filter }))
@@ -79,7 +79,7 @@ pub(crate) async fn log(
 )]
 pub(crate) async fn set_log(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Filter>, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -111,7 +111,7 @@ pub(crate) struct BackupMade {
 )]
 pub(crate) async fn backup(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<BackupMade>, Problem> {
     let client = shared.callers.client(&caller).await?;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::body::Unread;
 use super::filter::FilterDocument;
-use crate::caller::From;
+use crate::caller::CalledBy;
 use crate::problem::Problem;
 use crate::query::InPath;
 use crate::router::Shared;
@@ -70,7 +70,7 @@ pub(crate) struct Count {
 )]
 pub(crate) async fn replay(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -97,7 +97,7 @@ pub(crate) async fn replay(
 )]
 pub(crate) async fn discard(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -124,7 +124,7 @@ pub(crate) async fn discard(
 )]
 pub(crate) async fn replay_one(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
 ) -> Result<Json<Count>, Problem> {
     let ask = &shared.callers;

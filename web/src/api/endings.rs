@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::body::Unread;
 use super::tasks::{Ids, check_ids, no_task};
-use crate::caller::From;
+use crate::caller::CalledBy;
 use crate::problem::Problem;
 use crate::query::InPath;
 use crate::router::Shared;
@@ -79,7 +79,7 @@ pub(crate) struct CancelOutcomes {
 )]
 pub(crate) async fn cancel(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
     body: Unread,
 ) -> Result<Response, Problem> {
@@ -121,7 +121,7 @@ pub(crate) struct CancelMany {
 )]
 pub(crate) async fn cancel_many(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -170,7 +170,7 @@ fn outcome_of(outcome: CancelOutcome) -> &'static str {
 )]
 pub(crate) async fn forget(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
 ) -> Result<StatusCode, Problem> {
     check_ids([&id])?;

@@ -15,12 +15,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::tasks::{check_ids, no_task};
-use crate::caller::{Caller, From};
+use crate::caller::{CalledBy, Caller};
 use crate::callers::StreamPermit;
 use crate::documents::{QueueDocument, TaskDocument};
 use crate::live::{LOOK, Latest};
 use crate::problem::Problem;
-use crate::query::{Asked, InPath};
+use crate::query::{InPath, InQuery};
 use crate::router::Shared;
 
 /// An idle stream has a comment this often, so that proxies do not end it.
@@ -47,9 +47,9 @@ pub(crate) struct With {
 )]
 pub(crate) async fn task(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
-    Asked(With { result }): Asked<With>,
+    InQuery(With { result }): InQuery<With>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
@@ -126,7 +126,7 @@ fn last_seen(headers: &HeaderMap) -> Option<(u32, u32)> {
 )]
 pub(crate) async fn queue(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Response, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;

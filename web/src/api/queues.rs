@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::Unread;
-use crate::caller::{Caller, From};
+use crate::caller::{CalledBy, Caller};
 use crate::documents::{QueueDocument, QueueSettingsDocument};
 use crate::problem::Problem;
-use crate::query::{Asked, InPath, shortened};
+use crate::query::{InPath, InQuery, shortened};
 use crate::router::Shared;
 
 /// All queues.
@@ -29,7 +29,7 @@ pub(crate) struct Queues<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
 ) -> Result<Response, Problem> {
     let queues = shared.callers.ask(&caller, async |client| client.queues().await).await?;
     let queues = queues.iter().map(QueueDocument::new).collect();
@@ -44,7 +44,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn queue(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Response, Problem> {
     let queue = existing(&shared, &caller, &name).await?;
@@ -107,7 +107,7 @@ impl Settings {
 )]
 pub(crate) async fn set(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
     body: Unread,
 ) -> Result<Response, Problem> {
@@ -144,7 +144,7 @@ pub(crate) struct Changed {
 )]
 pub(crate) async fn pause(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
@@ -160,7 +160,7 @@ pub(crate) async fn pause(
 )]
 pub(crate) async fn resume(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
@@ -176,7 +176,7 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn purge(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
@@ -193,7 +193,7 @@ pub(crate) async fn purge(
 )]
 pub(crate) async fn delete(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(name): InPath,
 ) -> Result<Json<Changed>, Problem> {
     let queue = existing(&shared, &caller, &name).await?.name;
@@ -227,8 +227,8 @@ pub(crate) struct ScaleValue {
 )]
 pub(crate) async fn scale(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
-    Asked(Scale { queue: name }): Asked<Scale>,
+    CalledBy(caller): CalledBy,
+    InQuery(Scale { queue: name }): InQuery<Scale>,
 ) -> Result<Json<ScaleValue>, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
     let queue = shared.callers.ask(&caller, async |client| client.queue(&name).await).await?;

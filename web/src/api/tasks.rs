@@ -17,10 +17,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Unread, parse};
 use super::filter::FilterDocument;
-use crate::caller::{Caller, From};
+use crate::caller::{CalledBy, Caller};
 use crate::documents::{SubmissionDocument, SubmittedDocument, TaskDocument};
 use crate::problem::Problem;
-use crate::query::{Asked, InPath, Within};
+use crate::query::{InPath, InQuery, Within};
 use crate::router::Shared;
 
 /// The longest wait of one request. Proxies end requests that take longer.
@@ -87,7 +87,7 @@ pub(crate) enum ItemOutcome<'a> {
 )]
 pub(crate) async fn submit(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -200,9 +200,9 @@ pub(crate) struct With {
 )]
 pub(crate) async fn task(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
-    Asked(with): Asked<With>,
+    InQuery(with): InQuery<With>,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
     let task = shared.callers.ask(&caller, async |client| look(&client, &id, &with).await).await?;
@@ -261,9 +261,9 @@ pub(crate) struct Wait {
 )]
 pub(crate) async fn result(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(id): InPath,
-    Asked(Wait { wait }): Asked<Wait>,
+    InQuery(Wait { wait }): InQuery<Wait>,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
     let wait = Duration::from_secs(wait.map_or(0, |Within(seconds)| seconds));
@@ -319,7 +319,7 @@ pub(crate) struct Tasks<'a> {
 )]
 pub(crate) async fn lookup(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
     let client = shared.callers.client(&caller).await?;
@@ -398,8 +398,8 @@ pub(crate) struct Page<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
-    Asked(listing): Asked<Listing>,
+    CalledBy(caller): CalledBy,
+    InQuery(listing): InQuery<Listing>,
 ) -> Result<Response, Problem> {
     let Listing { order, limit, cursor, tracebacks, .. } = listing;
     let Listing { queue, state, name, tag, root_id, id_prefix, older_than, newer_than, .. } =

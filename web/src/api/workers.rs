@@ -9,7 +9,7 @@ use celeriac_client::{WorkerOrder, WorkerStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::caller::{Caller, From};
+use crate::caller::{CalledBy, Caller};
 use crate::documents::WorkerDocument;
 use crate::problem::Problem;
 use crate::query::{InPath, shortened};
@@ -28,7 +28,7 @@ pub(crate) struct Workers<'a> {
 )]
 pub(crate) async fn list(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
 ) -> Result<Response, Problem> {
     let workers = shared.callers.ask(&caller, async |client| client.workers().await).await?;
     let workers = workers.iter().map(WorkerDocument::new).collect();
@@ -43,7 +43,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn worker(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(instance): InPath,
 ) -> Result<Response, Problem> {
     let worker = existing(&shared, &caller, &instance).await?;
@@ -88,7 +88,7 @@ async fn order(
 )]
 pub(crate) async fn quiet(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Quiet, "quiet")).await
@@ -102,7 +102,7 @@ pub(crate) async fn quiet(
 )]
 pub(crate) async fn resume(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Resume, "resume")).await
@@ -116,7 +116,7 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn shutdown(
     Of(shared): Of<Arc<Shared>>,
-    From(caller): From,
+    CalledBy(caller): CalledBy,
     InPath(instance): InPath,
 ) -> Result<Json<Ordered>, Problem> {
     order(&shared, &caller, &instance, (WorkerOrder::Shutdown, "shutdown")).await

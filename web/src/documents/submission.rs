@@ -244,6 +244,11 @@ impl<'a> SubmittedDocument<'a> {
         Self { id, outcome, generation: *generation, state: state.to_string() }
     }
 
+    /// What became of the submission, in a word.
+    pub fn outcome(&self) -> &'static str {
+        self.outcome
+    }
+
     /// Whether no run was added: an unfinished task of this id goes on.
     pub fn is_joined(&self) -> bool {
         self.outcome == "joined"

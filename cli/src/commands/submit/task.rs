@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use celeriac_client::{OnConflict, RetryPolicy, Submission, SubmitKind, Submitted};
 use celeriac_proto::{QueueName, TaskName};
+use celeriac_web::documents::SubmittedDocument;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use crate::arguments::{parse_id, parse_name, parse_queue};
 use crate::exit::Failure;
@@ -200,36 +200,17 @@ fn payload(args: &str, kwargs: &str) -> Result<String, Failure> {
     Ok(format!("[{args}, {kwargs}]"))
 }
 
-/// The outcome of a submit, for programs.
-#[derive(Serialize)]
-struct Document<'a> {
-    id: &'a str,
-    outcome: &'a str,
-    generation: u32,
-    state: String,
-}
-
 /// Prints what became of a submission.
 pub(super) fn print(submitted: &Submitted, output: &mut Output) -> Result<(), Failure> {
-    let Submitted { id, kind, generation, state, .. } = submitted;
-    let outcome = match kind {
-        SubmitKind::Created => "created",
-        SubmitKind::Joined => "joined",
-        SubmitKind::NewGeneration => "new_generation",
-        _ => "accepted",
-    };
+    let document = SubmittedDocument::new(submitted);
     if output.is_json() {
-        return Ok(output.document(&Document {
-            id,
-            outcome,
-            generation: *generation,
-            state: state.to_string(),
-        })?);
+        return Ok(output.document(&document)?);
     }
+    let Submitted { id, kind, generation, state, .. } = submitted;
     let sentence = match kind {
         SubmitKind::Joined => "joined the task of this id that has not ended yet".to_owned(),
         SubmitKind::NewGeneration => format!("runs again, generation {generation}"),
-        _ => outcome.to_owned(),
+        _ => document.outcome().to_owned(),
     };
     Ok(output.line(&format!("{}  {state}  {sentence}", clean(id)))?)
 }
