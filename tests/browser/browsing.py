@@ -146,6 +146,8 @@ def chromium(width=1280, height=900):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    # A page that was asked for is not there at once.
+    driver.implicitly_wait(5)
     try:
         driver.set_page_load_timeout(DEADLINE)
         resize(driver, width, height)
