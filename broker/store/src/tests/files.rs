@@ -138,10 +138,23 @@ fn make(folder: &Path, names: &[&str]) {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
-    let of_journal: [(&str, Harm); 3] = [
-        ("journal.0", |path| fs::remove_file(path).unwrap()),
-        ("journal.0", |path| replace(path)),
-        ("journal.0", |path| cut(path)),
+    // `journal.1` is full by then, and `journal.2` is the one in which the journal goes on.
+    let of_journal: [(&str, Harm); 9] = [
+        ("journal.2", |path| fs::remove_file(path).unwrap()),
+        ("journal.2", |path| replace(path)),
+        ("journal.2", |path| cut(path)),
+        ("journal.2", |path| move_away(path)),
+        ("journal.2", |path| {
+            move_away(path);
+            fs::copy(aside(path), path).unwrap();
+        }),
+        ("journal.2", |path| {
+            fs::hard_link(path, aside(path)).unwrap();
+            fs::remove_file(path).unwrap();
+        }),
+        ("journal.1", |path| fs::remove_file(path).unwrap()),
+        ("journal.1", |path| replace(path)),
+        ("journal.1", |path| cut(path)),
     ];
     let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
@@ -162,15 +175,31 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
     let of_journal = of_journal.into_iter().filter(|_| journal().is_some());
     for (number, (name, harm)) in harms.into_iter().chain(of_journal).enumerate() {
         let home = tempfile::tempdir().unwrap();
-        let mut store = filled(home.path());
-        harm(&home.path().join(name));
-        store.append(&submit(2, 2, 100));
+        let folder = home.path().join("data");
+        let mut store = filled(&folder);
+        if let Some(journal) = journal().filter(|_| name.starts_with("journal.")) {
+            for serial in 2..8 {
+                store.append(&submit(serial, serial.into(), journal.segment_bytes as usize / 3));
+                store.commit().unwrap();
+            }
+        }
+        harm(&folder.join(name));
+        store.append(&submit(8, 8, 100));
         let error = store.commit().unwrap_err();
         assert_eq!(error.exit_code(), 13, "harm {number}: {error}");
         assert!(error.to_string().contains(&format!("`{name}`")), "harm {number}: {error}");
-        store.append(&submit(3, 3, 100));
+        store.append(&submit(9, 9, 100));
         assert!(matches!(store.commit(), Err(Error::Failed { .. })));
     }
+}
+
+/// A place beside the data folder.
+fn aside(path: &Path) -> std::path::PathBuf {
+    path.parent().unwrap().with_file_name("aside")
+}
+
+fn move_away(path: &Path) {
+    fs::rename(path, aside(path)).unwrap();
 }
 
 fn cut(path: &Path) {
@@ -189,6 +218,8 @@ fn second_broker_is_refused_as_such_when_the_lock_file_was_removed() {
     let _first = filled(home.path());
     fs::remove_file(home.path().join("lock")).unwrap();
     let refused = open(home.path()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+    let refused = crate::check(home.path()).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused}");
 }
 
