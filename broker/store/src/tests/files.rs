@@ -138,23 +138,22 @@ fn make(folder: &Path, names: &[&str]) {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
-    // `journal.1` is full by then, and `journal.2` is the one in which the journal goes on.
     let of_journal: [(&str, Harm); 9] = [
-        ("journal.2", |path| fs::remove_file(path).unwrap()),
-        ("journal.2", |path| replace(path)),
-        ("journal.2", |path| cut(path)),
-        ("journal.2", |path| move_away(path)),
-        ("journal.2", |path| {
+        (LATEST, |path| fs::remove_file(path).unwrap()),
+        (LATEST, |path| replace(path)),
+        (LATEST, |path| cut(path)),
+        (LATEST, |path| move_away(path)),
+        (LATEST, |path| {
             move_away(path);
             fs::copy(aside(path), path).unwrap();
         }),
-        ("journal.2", |path| {
+        (LATEST, |path| {
             fs::hard_link(path, aside(path)).unwrap();
             fs::remove_file(path).unwrap();
         }),
-        ("journal.1", |path| fs::remove_file(path).unwrap()),
-        ("journal.1", |path| replace(path)),
-        ("journal.1", |path| cut(path)),
+        (ANOTHER, |path| fs::remove_file(path).unwrap()),
+        (ANOTHER, |path| replace(path)),
+        (ANOTHER, |path| cut(path)),
     ];
     let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
@@ -177,13 +176,15 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("data");
         let mut store = filled(&folder);
-        if let Some(journal) = journal().filter(|_| name.starts_with("journal.")) {
+        let mut name = name.to_owned();
+        if let Some(journal) = journal().filter(|_| [LATEST, ANOTHER].contains(&&*name)) {
             for serial in 2..8 {
                 store.append(&submit(serial, serial.into(), journal.segment_bytes as usize / 3));
                 store.commit().unwrap();
             }
+            name = segment(&folder, name == LATEST);
         }
-        harm(&folder.join(name));
+        harm(&folder.join(&name));
         store.append(&submit(8, 8, 100));
         let error = store.commit().unwrap_err();
         assert_eq!(error.exit_code(), 13, "harm {number}: {error}");
@@ -191,6 +192,22 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
         store.append(&submit(9, 9, 100));
         assert!(matches!(store.commit(), Err(Error::Failed { .. })));
     }
+}
+
+/// The segment of the journal that was written last, and one that was not.
+const LATEST: &str = "the latest segment";
+const ANOTHER: &str = "another segment";
+
+fn segment(folder: &Path, is_latest: bool) -> String {
+    let mut segments: Vec<_> = names(folder)
+        .into_iter()
+        .filter(|name| name.starts_with("journal."))
+        .map(|name| (fs::metadata(folder.join(&name)).unwrap().modified().unwrap(), name))
+        .collect();
+    segments.sort();
+    assert!(segments.len() > 1, "{segments:?}");
+    let chosen = if is_latest { segments.pop() } else { segments.into_iter().next() };
+    chosen.unwrap().1
 }
 
 /// A place beside the data folder.
