@@ -258,6 +258,10 @@ async fn carry_out(look: &Look, action: Action) -> Result<Done, Problem> {
             of_matching(look, order, until(&filter, end)?, mode).await?
         }
         Action::Worker(order, instance) => {
+            let all = look.workers().await?;
+            if !all.iter().any(|worker| worker.instance_id == instance) {
+                return Err(Problem::not_found("there is no such worker"));
+            }
             look.ask(async |client| client.order_workers(&[&instance], order).await).await?;
             let what = match order {
                 WorkerOrder::Quiet => "quiet",
