@@ -111,6 +111,11 @@ mod fuzz {
     }
 
     #[tokio::test]
+    async fn any_bytes_over_http_get_an_answer_and_hurt_nobody() {
+        check("http", 1_500, 4).await;
+    }
+
+    #[tokio::test]
     async fn any_chunks_are_refused_or_served() {
         check("chunk", 3_000, 3).await;
     }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::door::{Entering, Entrance};
-use crate::lobby::{Guest, Peer};
+use crate::lobby::{Guest, Peer, Remote, Via};
 use crate::session::{self, Shared};
 use crate::tally::NotLetIn;
 use crate::tls::{Certificates, Secured};
@@ -107,7 +107,8 @@ async fn serve_with_tls(
     match outcome {
         Ok(secured) => {
             let Secured { stream, certificate, identities } = secured;
-            let peer = Peer { address, certificate, identities };
+            let remote = Remote { address, via: Via::Protocol };
+            let peer = Peer { remote, certificate, identities };
             let (read, write) = tokio::io::split(stream);
             session::run(read, write, peer, guest, shared).await;
         }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 
-use crate::lobby::Peer;
+use crate::lobby::{Peer, Remote, Via};
 use crate::tls::ShownCertificate;
 
 /// The bytes in each direction that wait for the other side.
@@ -39,6 +39,18 @@ pub struct Origin {
     pub address: IpAddr,
     /// The certificate that it has shown, which a CA for clients has signed.
     pub certificate: Option<ShownCertificate>,
+    /// What the connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a connection of the process around the broker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Requests over HTTP of one client.
+    Client,
+    /// The figures that everybody may read over HTTP. Where there is an access file, such a
+    /// connection needs no entry of it, and may ask for figures and nothing else.
+    Figures,
 }
 
 /// A door and its inner side.
@@ -54,12 +66,17 @@ impl Door {
     /// The broker has ended.
     pub async fn enter(&self, origin: Origin) -> io::Result<DuplexStream> {
         let (outer, inner) = duplex(BUFFER_BYTES);
-        let Origin { address, certificate } = origin;
+        let Origin { address, certificate, purpose } = origin;
         let (certificate, identities) = match certificate {
             Some(shown) => (Some(shown.names), shown.identities),
             None => (None, Vec::new()),
         };
-        let peer = Peer { address: SocketAddr::new(address, 0), certificate, identities };
+        let via = match purpose {
+            Purpose::Client => Via::Http,
+            Purpose::Figures => Via::Figures,
+        };
+        let remote = Remote { address: SocketAddr::new(address, 0), via };
+        let peer = Peer { remote, certificate, identities };
         let entering = Entering { stream: inner, peer };
         let gone = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the broker has ended");
         self.0.send(entering).await.map_err(gone)?;

@@ -70,7 +70,7 @@ pub use celeriac_store::{Error as StoreError, Report, check, check_telling, rest
 pub use commit::Passed;
 pub use config::{AuditWhat, Config, ConfigError, TlsClient};
 pub use control::{Control, ReloadError, Reloaded};
-pub use door::{Door, Entrance, Origin, door};
+pub use door::{Door, Entrance, Origin, Purpose, door};
 pub use error::RunError;
 pub use log_filter::LogFilter;
 pub use server::{Broker, Restored, run};

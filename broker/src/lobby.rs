@@ -5,6 +5,7 @@
 //! module does not know the content of a Hello.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,7 +38,7 @@ struct Counts {
 /// The other side of a connection, as far as the broker knows it before Hello.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub address: SocketAddr,
+    pub remote: Remote,
     /// The names in the certificate that the client has shown, which a CA for clients has signed.
     pub certificate: Option<String>,
     /// The names in that certificate and its fingerprint, as an access file writes them.
@@ -47,7 +48,44 @@ pub(crate) struct Peer {
 impl Peer {
     /// The other side of a connection without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, certificate: None, identities: Vec::new() }
+        let remote = Remote { address, via: Via::Protocol };
+        Self { remote, certificate: None, identities: Vec::new() }
+    }
+}
+
+/// Where a connection comes from, as logs name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remote {
+    pub address: SocketAddr,
+    pub via: Via,
+}
+
+/// How a client reaches the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    Protocol,
+    Http,
+    /// Over HTTP, for the figures that everybody may read.
+    Figures,
+}
+
+impl Via {
+    /// The word in the audit log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::Http | Self::Figures => "http",
+        }
+    }
+}
+
+/// Requests over HTTP of one address share a connection to the broker, so there is no port.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.via {
+            Via::Protocol => self.address.fmt(f),
+            Via::Http | Via::Figures => self.address.ip().fmt(f),
+        }
     }
 }
 

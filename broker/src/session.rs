@@ -124,7 +124,7 @@ pub(crate) async fn run(
         }
     };
     let admitted = panics::caught(handshake).await;
-    let Peer { address: peer, certificate, .. } = peer;
+    let Peer { remote: peer, certificate, .. } = peer;
     let Admitted { connect, visitor, seat: _seat } =
         match admitted.unwrap_or_else(|_| Err(Farewell::fault())) {
             Ok(admitted) => admitted,
@@ -138,7 +138,8 @@ pub(crate) async fn run(
                     access.note_failed_login(peer);
                 }
                 if farewell.is_about_the_token()
-                    && let Some(refused) = shared.wrong_tokens.note(peer, shared.clock.now().mono)
+                    && let Some(refused) =
+                        shared.wrong_tokens.note(peer.address, shared.clock.now().mono)
                 {
                     warn!(%peer, refused, "a client was refused: its token is missing or wrong");
                 }

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     /// Show rates, queues and workers live
     #[command(after_help = example(TOP))]
     Top(top::TopArguments),
-    /// Serve health, metrics and the JSON API of a broker that runs elsewhere
+    /// Serve the dashboard, health, metrics and the JSON API of a broker that runs elsewhere
     #[command(after_help = example(WEB))]
     Web(Box<web::WebArguments>),
     /// Let workers finish what they run: the broker delivers nothing more

@@ -6,6 +6,7 @@ mod resend;
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_proto::limits::{HEADERS_FIELD_MAX, TAGS_FIELD_MAX};
 use celeriac_proto::wire::{self, ErrorCode, client_frame, server_frame};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -101,6 +102,16 @@ fn encoded_bytes(task: &wire::Task, frame_bytes_max: u64) -> Result<usize, Refus
         let message =
             format!("a task of {bytes} bytes does not fit into a frame of {frame_bytes_max}");
         return Err(Refusal::local(ErrorCode::PayloadTooLarge, message));
+    }
+    // The broker refuses a frame with such a task as a whole, and the task alone is at fault.
+    for (count, most, what) in [
+        (task.tags.len(), TAGS_FIELD_MAX, "tags"),
+        (task.headers.len(), HEADERS_FIELD_MAX, "headers"),
+    ] {
+        if count > most as usize {
+            let message = format!("a task with {count} {what}: no broker takes more than {most}");
+            return Err(Refusal::local(ErrorCode::InvalidArgument, message));
+        }
     }
     Ok(bytes)
 }

@@ -39,7 +39,10 @@ impl TaskFilter {
     /// let waiting = TaskFilter::new().state(State::Queued).state(State::Scheduled);
     /// ```
     pub fn state(mut self, state: State) -> Self {
-        self.filter.push_states(state.to_wire());
+        // A state that is named again changes nothing, and the broker takes a bounded number.
+        if !self.filter.states().any(|named| named == state.to_wire()) {
+            self.filter.push_states(state.to_wire());
+        }
         self
     }
 

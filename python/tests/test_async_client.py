@@ -262,6 +262,7 @@ def test_operators_requests(broker: ScratchBroker) -> None:
         assert await admin.replay(new()) == 0
         assert await admin.workers() == []
         assert (await admin.broker_info()).connections >= 1
+        assert [queue.name for queue in (await admin.stats(name)).queues] == [name]
         assert await admin.log_filter() == await admin.log_filter()
 
     run(broker.url, work)

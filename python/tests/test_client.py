@@ -336,6 +336,36 @@ def test_the_text_of_a_client_does_not_show_the_token() -> None:
     assert "s3cret" not in repr(client.url)
 
 
+def test_monitors_see_the_counters_of_queues_and_of_the_broker(client: Client) -> None:
+    name, other = new("queue"), new("queue")
+    client.submit("n", task_id=new(), options=TaskOptions(queue=name))
+    client.submit("n", task_id=new(), options=TaskOptions(queue=other))
+    ended = client.submit("n", task_id=new(), options=TaskOptions(queue=name))
+    client.cancel(ended.id)
+    stats = client.admin.stats(name)
+    [queue] = stats.queues
+    assert (queue.name, queue.ready, queue.waiting_no_worker) == (name, 1, 1)
+    assert (queue.counters.submitted, queue.counters.revoked) == (2, 1)
+    assert queue.oldest_ready_at is not None
+    assert queue.counters.wait.count == 0
+    assert len(queue.counters.wait.counts) == len(queue.counters.wait.bounds) + 1
+    broker = stats.broker
+    assert broker is not None
+    assert broker.commit.count >= 1
+    assert broker.commit.sum > timedelta(0)
+    assert list(broker.commit.bounds) == sorted(broker.commit.bounds)
+    assert 1 <= broker.connections <= broker.connections_max
+    assert broker.data is not None
+    assert not broker.data.disk_is_low
+    with pytest.raises(TaskExists):
+        client.submit("n", task_id=ended.id, options=TaskOptions(on_conflict="REJECT"))
+    again = client.admin.stats()
+    assert {name, other} <= {queue.name for queue in again.queues}
+    assert again.broker is not None
+    assert again.broker.refused["task_exists"] > broker.refused.get("task_exists", 0)
+    assert client.admin.stats(new("queue")).queues == ()
+
+
 def test_operators_see_the_broker(client: Client) -> None:
     name = new("queue")
     client.submit("n", task_id=new(), options=TaskOptions(queue=name))

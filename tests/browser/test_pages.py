@@ -123,7 +123,7 @@ class Pages(unittest.TestCase):
                 return
         self.fail(f"the keyboard does not reach {word}")
 
-    def test_each_page_is_free_of_faults(self):
+    def test_o50_each_page_is_free_of_faults(self):
         for path in PAGES:
             self.driver.get_log("browser")
             self.open(path)
@@ -132,7 +132,7 @@ class Pages(unittest.TestCase):
             faults = [it["message"] for it in faults if path != "/nothing"]
             self.assertEqual(faults, [], path)
 
-    def test_texts_have_contrast_in_light_and_dark(self):
+    def test_o50_texts_have_contrast_in_light_and_dark(self):
         grounds = set()
         for scheme in ("light", "dark"):
             browsing.prefer(self.driver, scheme)
@@ -159,7 +159,7 @@ class Pages(unittest.TestCase):
         self.driver.find_element(By.ID, "theme").click()
         self.assertEqual(self.driver.execute_script(ground), light)
 
-    def test_a_screen_of_360_pixels_is_wide_enough(self):
+    def test_o50_a_screen_of_360_pixels_is_wide_enough(self):
         browsing.resize(self.driver, 360, 740)
         for path in PAGES:
             self.open(path)
@@ -170,7 +170,7 @@ class Pages(unittest.TestCase):
             inputs += ".map((it) => it.outerHTML)"
             self.assertEqual(self.driver.execute_script(inputs), [], path)
 
-    def test_a_queue_is_paused_and_resumed_by_keyboard_alone(self):
+    def test_o50_a_queue_is_paused_and_resumed_by_keyboard_alone(self):
         self.open("/queues")
         self.tab_to("songs")
         outline = "return getComputedStyle(document.activeElement).outlineStyle"
@@ -250,7 +250,7 @@ class Prefix(unittest.TestCase):
 class Many(unittest.TestCase):
     """The pages of a broker with very many tasks."""
 
-    def test_pages_come_at_once(self):
+    def test_o42_pages_come_at_once(self):
         broker = browsing.Broker()
         self.addCleanup(broker.close)
         lines = "\n".join(f'{{"name": "songs.play", "queue": "q{n % 50}"}}' for n in range(MANY))

@@ -97,10 +97,12 @@ const CRATES: &[Rule] = &[
         folder: "tests/fuzz-functions",
         project: &[
             "celeriac-broker",
+            "celeriac-client",
             "celeriac-machine",
             "celeriac-proto",
             "celeriac-record",
             "celeriac-store",
+            "celeriac-web",
         ],
         never: &["sled"],
     },
@@ -159,7 +161,7 @@ const BROKER_MODULES: [(&str, &[&str]); 28] = [
         "control",
         &["commit", "config", "descriptors", "driver", "encode", "session", "tally", "tls"],
     ),
-    ("access", &["clock", "config", "cursors", "regular_file"]),
+    ("access", &["clock", "config", "cursors", "lobby", "regular_file"]),
     ("tls", &["clock", "config", "regular_file"]),
     (
         "session",

@@ -68,10 +68,14 @@ fn has_number(name: &str) -> bool {
     rest.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
 }
 
-/// The tests of the Python package.
+/// The tests of the Python package, and those that drive a browser.
 fn python_tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for file in files().iter().filter(|file| file.path.starts_with("python/tests/")) {
+    let is_python = |path: &str| {
+        path.starts_with("python/tests/")
+            || (path.starts_with("tests/browser/") && path.ends_with(".py"))
+    };
+    for file in files().iter().filter(|file| is_python(&file.path)) {
         for line in file.text.lines() {
             let line = line.trim_start().trim_start_matches("async ");
             let name = line.strip_prefix("def ").and_then(|rest| rest.split('(').next());

@@ -1,6 +1,7 @@
 //! The names and values of a query or a form, as a browser sends them. A form sends each of its
 //! fields, also those that nobody has filled in: an empty value is no value.
 
+use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use crate::problem::Problem;
@@ -61,6 +62,16 @@ impl Asked {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The text of a stranger that [`for_form`] has encoded. An empty one counts as missing.
+    pub(crate) fn take_text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        self.take(name)?.map(|value| from_form(name, &value)).transpose()
+    }
+
+    /// Every text of this name that [`for_form`] has encoded.
+    pub(crate) fn take_texts(&mut self, name: &str) -> Result<Vec<String>, Problem> {
+        self.take_all(name).iter().map(|value| from_form(name, value)).collect()
+    }
+
     /// Refuses a name that nobody has taken.
     pub(crate) fn finish(self) -> Result<(), Problem> {
         match self.0.first() {
@@ -70,6 +81,37 @@ impl Asked {
             }
         }
     }
+}
+
+/// A text of a stranger as the value of a field that nobody types. A browser changes line breaks
+/// and NUL on their way through a page and a form, and two names may differ in them alone. So these
+/// characters, and the percent sign that begins an escape, are percent-encoded.
+pub(crate) fn for_form(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '%' | '\0'..='\u{1f}' | '\u{7f}' => {
+                let _ = write!(value, "%{:02X}", u32::from(character));
+            }
+            character => value.push(character),
+        }
+    }
+    value
+}
+
+fn from_form(name: &str, value: &str) -> Result<String, Problem> {
+    let mut parts = value.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let escape = part.get(..2).filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let code = escape.and_then(|escape| u8::from_str_radix(escape, 16).ok());
+        let Some(code) = code.filter(u8::is_ascii) else {
+            return Err(Problem::invalid(format!("`{name}` is none that these pages have sent")));
+        };
+        text.push(char::from(code));
+        text.push_str(&part[2..]);
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -85,6 +127,21 @@ mod tests {
         assert_eq!(asked.finish(), Ok(()));
         assert!(Asked::of("a=1&a=2").take("a").is_err());
         assert!(Asked::of("days=1").finish().is_err());
+    }
+
+    #[test]
+    fn a_browser_finds_nothing_to_change_in_the_text_of_a_stranger() {
+        for text in
+            ["x\ny", "x\r\ny", "x\ry", "x\0y", "100%", "%0A", "a/b?c=d&e+f ü \u{202e}", "\t\u{7f}"]
+        {
+            let value = for_form(text);
+            assert!(!value.contains(|it: char| it.is_ascii_control()), "{value:?}");
+            assert_eq!(from_form("id", &value), Ok(text.to_owned()));
+        }
+        assert_eq!(for_form("songs.play-7"), "songs.play-7");
+        for value in ["%", "%4", "%zz", "a%c3%bc", "%+1", "%ü"] {
+            assert!(from_form("id", value).is_err(), "{value}");
+        }
     }
 
     #[test]

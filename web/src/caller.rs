@@ -2,7 +2,7 @@
 //! the caller has shown.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -49,6 +49,11 @@ impl Caller {
     /// The caller with this token, on the connection of this peer.
     pub(crate) fn new(token: String, peer: Peer) -> Self {
         Self { token, address: peer.address, certificate: peer.certificate }
+    }
+
+    /// The caller without its address.
+    pub(crate) fn from_anywhere(&self) -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ..self.clone() }
     }
 
     /// Whether the caller has shown neither a token nor a certificate.

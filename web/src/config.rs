@@ -1,6 +1,7 @@
 //! The settings of the HTTP side. The command line reads files and flags.
 
 use std::net::IpAddr;
+use std::sync::{Arc, RwLock};
 
 /// The settings of the HTTP side.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,14 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
+    /// A proxy of IPv4 has the same address on a listener of IPv6.
+    fn canonical(mut self) -> Self {
+        for proxy in &mut self.trusted_proxies {
+            *proxy = proxy.to_canonical();
+        }
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -47,6 +56,29 @@ impl WebConfig {
     }
 }
 
+/// The settings that count. A clone is another handle on the same ones.
+#[derive(Debug, Clone)]
+pub struct Settings(Arc<RwLock<Arc<WebConfig>>>);
+
+impl Settings {
+    pub(crate) fn new(config: WebConfig) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config.canonical()))))
+    }
+
+    /// The settings of this moment.
+    pub(crate) fn now(&self) -> Arc<WebConfig> {
+        self.0.read().expect("no panic while it is locked").clone()
+    }
+
+    /// Takes [`WebConfig::hosts`] and [`WebConfig::trusted_proxies`] of these settings, which were
+    /// checked, for every request that comes from now on. The other settings stay.
+    pub fn take(&self, new: WebConfig) {
+        let mut counts = self.0.write().expect("no panic while it is locked");
+        let WebConfig { hosts, trusted_proxies, .. } = new.canonical();
+        *counts = Arc::new(WebConfig { hosts, trusted_proxies, ..WebConfig::clone(&counts) });
+    }
+}
+
 /// Whether every link may begin with this text.
 pub(crate) fn is_prefix(prefix: &str) -> bool {
     let is_path = prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains("//");
@@ -57,6 +89,23 @@ pub(crate) fn is_prefix(prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn o20_hosts_and_proxies_are_taken_and_the_other_settings_stay() {
+        let settings = Settings::new(WebConfig { knows_callers: true, ..WebConfig::default() });
+        let other = settings.clone();
+        other.take(WebConfig {
+            hosts: vec!["a.example".into()],
+            trusted_proxies: vec!["::ffff:10.0.0.1".parse().expect("an address")],
+            metrics_public: true,
+            path_prefix: "/x".into(),
+            ..WebConfig::default()
+        });
+        let now = settings.now();
+        assert_eq!(now.hosts, ["a.example"]);
+        assert_eq!(now.trusted_proxies, [IpAddr::from([10, 0, 0, 1])]);
+        assert!(now.knows_callers && !now.metrics_public && now.path_prefix.is_empty());
+    }
 
     #[test]
     fn settings_that_mean_nothing_are_refused() {

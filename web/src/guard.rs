@@ -1,5 +1,6 @@
 //! Which requests are refused before they reach a path, and what every answer says to a browser.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut answer = match check_host(&shared.config, &request) {
+    let mut answer = match check_host(&shared.settings.now(), &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
@@ -57,9 +58,6 @@ pub(crate) async fn guard(
 }
 
 fn check_host(config: &WebConfig, request: &Request) -> Result<(), Problem> {
-    if config.knows_callers || PROBES.contains(&request.uri().path()) {
-        return Ok(());
-    }
     let named = request.uri().authority().map(|authority| authority.as_str());
     let mut of_header = request.headers().get_all(header::HOST).iter();
     let host = match (named, of_header.next(), of_header.next()) {
@@ -68,6 +66,9 @@ fn check_host(config: &WebConfig, request: &Request) -> Result<(), Problem> {
         (None, Some(value), None) => value.to_str().ok(),
         (None, None, _) => None,
     };
+    if config.knows_callers || PROBES.contains(&request.uri().path()) {
+        return Ok(());
+    }
     let host = host.ok_or_else(|| Problem::malformed("the header Host is missing"))?;
     match is_ours(config, host) {
         true => Ok(()),
@@ -133,24 +134,67 @@ pub(crate) fn arrived(
     request
 }
 
-/// `/api/v1/task?id=ID` and all below it as `/api/v1/tasks/ID`: some proxies decode `%2F` in a
-/// path, and programs take `.` and `..` for folders.
+/// What may stand behind the question mark in place of a part of the path: the path, the name of
+/// the value, and the path with the part.
+const BY_QUERY: [(&str, &str, &str); 3] = [
+    ("/api/v1/task", "id", "/api/v1/tasks/"),
+    ("/api/v1/queue", "name", "/api/v1/queues/"),
+    ("/api/v1/worker", "instance", "/api/v1/workers/"),
+];
+
+/// `/api/v1/task?id=ID` and all below it as `/api/v1/tasks/ID`, and the same for queues and
+/// workers: some proxies decode `%2F` in a path or refuse it, and programs take `.` and `..` for
+/// folders.
 fn with_id_in_path(uri: &Uri) -> Option<Uri> {
-    let below = uri.path().strip_prefix("/api/v1/task")?;
-    if !below.is_empty() && !below.starts_with('/') {
-        return None;
-    }
-    let query = uri.query()?;
-    let is_id = |pair: &&str| pair.starts_with("id=");
-    let id = query.split('&').find(is_id)?.strip_prefix("id=")?;
-    let rest: Vec<&str> = query.split('&').filter(|pair| !is_id(pair)).collect();
-    // The id stays percent-encoded as it is. In a path a plus is a plus, and a slash ends a part.
-    let id = id.replace('+', "%20").replace('/', "%2F").replace('.', "%2E");
+    let of = |(path, name, with_part): (&str, &str, &'static str)| {
+        let below = uri.path().strip_prefix(path)?;
+        let is_it = below.is_empty() || below.starts_with('/');
+        is_it.then(|| (below, format!("{name}="), with_part))
+    };
+    let (below, name, with_part) = BY_QUERY.into_iter().find_map(of)?;
+    let (ids, rest): (Vec<&str>, Vec<&str>) =
+        uri.query()?.split('&').partition(|pair| pair.starts_with(&name));
+    // Of two ids nobody knows which one is meant.
+    let [id] = ids[..] else { return None };
+    let id = part_of_path(&decoded(id.strip_prefix(&name)?));
     let query = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
     let mut parts = uri.clone().into_parts();
-    let path = format!("/api/v1/tasks/{id}{below}{query}");
+    let path = format!("{with_part}{id}{below}{query}");
     parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// The bytes of a value of a query. A percent sign that begins no escape stands for itself.
+fn decoded(value: &str) -> Vec<u8> {
+    let mut rest = value.as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let (byte, taken) = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => ((high * 16 + low) as u8, 3),
+            (b'+', ..) => (b' ', 1),
+            (byte, ..) => (byte, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[taken..];
+    }
+    bytes
+}
+
+/// These bytes as one part of a path. Whatever could end the part, or mean a folder, is encoded.
+fn part_of_path(bytes: &[u8]) -> String {
+    let mut part = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || b"-_~".contains(byte) => {
+                part.push(char::from(*byte));
+            }
+            byte => {
+                let _ = write!(part, "%{byte:02X}");
+            }
+        }
+    }
+    part
 }
 
 /// The last address of `X-Forwarded-For` that is no trusted proxy itself: whoever stands before it
@@ -160,8 +204,8 @@ fn client_of_proxy(trusted: &[IpAddr], headers: &HeaderMap) -> Option<IpAddr> {
         headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
     let mut addresses = lines.iter().rev().flat_map(|line| line.rsplit(','));
     addresses.find_map(|address| match address.trim().parse() {
-        Ok(address) if trusted.contains(&address) => None,
-        Ok(address) => Some(Some(address)),
+        Ok(address) if trusted.contains(&IpAddr::to_canonical(&address)) => None,
+        Ok(address) => Some(Some(address.to_canonical())),
         Err(_) => Some(None),
     })?
 }
@@ -233,9 +277,36 @@ mod tests {
             path("/api/v1/task/result?wait=3&id=..&x=1").as_deref(),
             Some("/api/v1/tasks/%2E%2E/result?wait=3&x=1")
         );
-        for uri in
-            ["/api/v1/task", "/api/v1/task?wait=3", "/api/v1/tasks?id=a", "/api/v1/taskx?id=a"]
-        {
+        // A query may have these characters as they are, and a path may not.
+        for (id, part) in [
+            ("job?1", "job%3F1"),
+            ("job?1/cancel", "job%3F1%2Fcancel"),
+            ("a;b:c@d!e$f'(g)*,h", "a%3Bb%3Ac%40d%21e%24f%27%28g%29%2A%2Ch"),
+            ("a=b", "a%3Db"),
+            ("%41%2f%3f%23%25", "A%2F%3F%23%25"),
+            ("100%", "100%25"),
+            ("%zz%4", "%25zz%254"),
+            ("%c3%bc%ff", "%C3%BC%FF"),
+            ("", ""),
+        ] {
+            let uri: Uri = format!("/api/v1/task/cancel?id={id}").parse().expect("an address");
+            let path = with_id_in_path(&uri).expect("it names an id").to_string();
+            assert_eq!(path, format!("/api/v1/tasks/{part}/cancel"), "{id}");
+        }
+        assert_eq!(
+            path("/api/v1/queue/pause?name=a/b").as_deref(),
+            Some("/api/v1/queues/a%2Fb/pause")
+        );
+        assert_eq!(path("/api/v1/worker?instance=x").as_deref(), Some("/api/v1/workers/x"));
+        for uri in [
+            "/api/v1/queue?id=a",
+            "/api/v1/queues?name=a",
+            "/api/v1/task",
+            "/api/v1/task?wait=3",
+            "/api/v1/tasks?id=a",
+            "/api/v1/taskx?id=a",
+            "/api/v1/task?id=a&id=b",
+        ] {
             assert_eq!(path(uri), None, "{uri}");
         }
     }
@@ -254,6 +325,7 @@ mod tests {
         assert_eq!(client(&["6.6.6.6", "1.2.3.4, 10.0.0.1"]).as_deref(), Some("1.2.3.4"));
         assert_eq!(client(&["1.2.3.4, unknown"]), None);
         assert_eq!(client(&["10.0.0.1"]), None);
+        assert_eq!(client(&["::ffff:1.2.3.4, ::ffff:10.0.0.1"]).as_deref(), Some("1.2.3.4"));
         assert_eq!(client(&[]), None);
     }
 }

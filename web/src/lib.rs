@@ -17,6 +17,7 @@
 //! | `api` | `/api/v1`, by subject |
 //! | `openapi` | the description of `/api/v1` |
 //! | `pages` | the dashboard, by subject |
+//! | `places` | places for connections, and which one makes room |
 //! | `asked` | the names and values of a query or a form |
 //! | `visitor` | who looks at a page: the caller, and the session of a login |
 //! | `sessions` | logins: a cookie for a token |
@@ -41,6 +42,7 @@ mod live;
 mod metrics;
 mod openapi;
 mod pages;
+mod places;
 pub mod printable;
 mod problem;
 mod query;
@@ -51,6 +53,6 @@ pub mod time;
 pub mod upstream;
 mod visitor;
 
-pub use accept::{Secure, Secured, Stream, serve};
+pub use accept::{Secure, Secured, Stream, serve, serve_stream};
 pub use openapi::document as openapi_document;
 pub use router::Web;

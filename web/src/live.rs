@@ -2,6 +2,7 @@
 //! broker is asked once a second; and it is not asked at all while nothing is open.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,9 @@ pub(crate) struct Looks {
     pub broker: Latest<Arc<BrokerInfo>>,
     /// Single queues by name.
     pub queue: Shelf<Option<Arc<QueueInfo>>>,
+    /// The caller was refused payloads and results. Its rights stay as they are while it is
+    /// connected.
+    pub has_no_bodies: AtomicBool,
     /// The parts of pages by address.
     pub pages: Shelf<Arc<[Part]>>,
 }

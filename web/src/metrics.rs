@@ -59,7 +59,7 @@ pub(crate) async fn metrics(
             None => client.stats().await,
         }
     };
-    let config = &shared.config;
+    let config = shared.settings.now();
     let is_public = config.metrics_public && config.knows_callers && caller.is_nobody();
     let stats = match is_public {
         true => shared.callers.ask_for_everybody(ask).await?,

@@ -25,7 +25,8 @@ use crate::{health, metrics};
             (`..._at_ms`) and text by RFC 3339 (`..._at`). Spans are milliseconds (`..._ms`), or text \
             such as `10s`. A number above 2^53 is text.\n\n\
             An id stands percent-encoded in the path. `/api/v1/task?id=ID`, and all paths below it, \
-            mean the same as `/api/v1/tasks/ID`, for proxies that decode `%2F`.\n\n\
+            mean the same as `/api/v1/tasks/ID`, for proxies that decode `%2F`; so do \
+            `/api/v1/queue?name=QUEUE` and `/api/v1/worker?instance=INSTANCE`.\n\n\
             Errors are `application/problem+json` with the code of the protocol.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),

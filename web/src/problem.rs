@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 
 use crate::time::whole_ms;
 
+/// A sentence may repeat what a request has said, and that may be long.
+const DETAIL_CHARACTERS_MAX: usize = 500;
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -35,11 +38,16 @@ impl Problem {
     }
 
     fn with_status(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let detail = match detail.char_indices().nth(DETAIL_CHARACTERS_MAX) {
+            Some((end, _)) => format!("{}…", &detail[..end]),
+            None => detail,
+        };
         Self {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code: code.into(),
-            detail: detail.into(),
+            detail,
             retryable: false,
             retry_after_ms: None,
         }
@@ -199,6 +207,13 @@ mod tests {
         ] {
             assert_eq!(Problem::new(code, "").status().as_u16(), status, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_sentence_repeats_no_long_text() {
+        let detail = |text: &str| Problem::invalid(text).detail;
+        assert_eq!(detail(&"ü".repeat(500)), "ü".repeat(500));
+        assert_eq!(detail(&"ü".repeat(1_000_000)), "ü".repeat(500) + "…");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use axum::http::request::Parts;
 use crate::caller::{CalledBy, Caller, Peer};
 use crate::problem::Problem;
 use crate::router::Shared;
-use crate::sessions::key_in;
 use crate::site::Site;
 
 /// Who looks at a page, and from where.
@@ -33,7 +32,8 @@ impl FromRequestParts<Arc<Shared>> for Visitor {
             return Ok(Self { caller, session: None, site });
         }
         let cookies = parts.headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let key = cookies.filter_map(key_in).next().map(str::to_owned);
+        let mut keys = cookies.filter_map(|line| shared.sessions.key_in(line));
+        let key = keys.next().map(str::to_owned);
         let token = key.as_deref().and_then(|key| shared.sessions.token(key));
         let session = key.filter(|_| token.is_some());
         let peer = parts.extensions.get::<Peer>().cloned().expect("each connection has a peer");

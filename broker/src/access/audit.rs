@@ -117,7 +117,7 @@ impl Audit {
     /// Writes a line, unless there are too many of this client.
     fn note(&self, who: Who<'_>, action: &str, outcome: &str, object: &Object, paced: Paced) {
         let without_line = match paced {
-            Paced::Yes => self.pace.count(who.entry, who.peer.ip(), who.at.mono),
+            Paced::Yes => self.pace.count(who.entry, who.peer.address.ip(), who.at.mono),
             Paced::No => Some(0),
         };
         let Some(without_line) = without_line else { return };
@@ -247,9 +247,11 @@ mod tests {
     use celeriac_machine::command::Now;
 
     use super::*;
+    use crate::lobby::{Remote, Via};
 
     fn who() -> Who<'static> {
-        let peer = SocketAddr::from(([10, 0, 0, 1], 7));
+        let address = SocketAddr::from(([10, 0, 0, 1], 7));
+        let peer = Remote { address, via: Via::Protocol };
         Who { entry: Some("a"), peer, at: Now { wall: 0, mono: 0 } }
     }
 

@@ -66,6 +66,8 @@ pub(super) enum Key {
     },
     /// One of the names of its certificate, such as `dns:host`, or `sha256:` and its fingerprint.
     Certificate(Box<str>),
+    /// The process around the broker itself. No file has such an entry.
+    Inside,
 }
 
 /// All entries of a file.
@@ -94,11 +96,12 @@ impl Entries {
             Key::Token { id, hash } => {
                 let is_same = |entry: &&Arc<Entry>| match &entry.key {
                     Key::Token { hash: of, .. } => of.is(hash),
-                    Key::Certificate(_) => false,
+                    Key::Certificate(_) | Key::Inside => false,
                 };
                 self.tokens.get(id).filter(is_same)
             }
             Key::Certificate(name) => self.certificates.get(name),
+            Key::Inside => None,
         }
     }
 }
@@ -336,7 +339,7 @@ impl<'a> Reading<'a> {
         let queues = self.patterns("queues", &queues)?;
         let scope = Scope::of(queues, self.patterns("names", &names)?).map(Arc::new);
         let expires = expires.map(|expires| self.moment(&expires)).transpose()?;
-        let rights = Rights { roles, bodies, scope };
+        let rights = Rights { roles, bodies, scope, figures: false };
         Ok(Entry { name: text.into(), key, rights, expires, line })
     }
 

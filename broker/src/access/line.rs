@@ -1,12 +1,12 @@
 //! The text of the lines of the audit log: one object of JSON, in printable characters.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use celeriac_machine::command::Now;
 use celeriac_proto::limits::NAME_BYTES_MAX;
 
 use crate::clock::moment;
+use crate::lobby::Remote;
 
 /// The bytes that one text takes in a line. Every name has room that needs no escapes.
 const TEXT_BYTES_MAX: usize = NAME_BYTES_MAX;
@@ -16,7 +16,7 @@ const TEXT_BYTES_MAX: usize = NAME_BYTES_MAX;
 pub(super) struct Who<'a> {
     /// `None`: nobody that the broker knows.
     pub entry: Option<&'a str>,
-    pub peer: SocketAddr,
+    pub peer: Remote,
     pub at: Now,
 }
 
@@ -29,8 +29,9 @@ pub(super) fn begin(who: Who<'_>, action: &str, outcome: &str) -> String {
     }
     let _ = write!(
         line,
-        ",\"peer\":\"{}\",\"via\":\"protocol\",\"action\":\"{action}\",\"outcome\":\"{outcome}\"",
-        who.peer
+        ",\"peer\":\"{}\",\"via\":\"{}\",\"action\":\"{action}\",\"outcome\":\"{outcome}\"",
+        who.peer,
+        who.peer.via.name()
     );
     line
 }
@@ -87,7 +88,10 @@ pub(super) fn is_plain(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::lobby::Via;
 
     fn text(of: &str) -> String {
         let mut line = String::new();
@@ -97,12 +101,19 @@ mod tests {
 
     #[test]
     fn o12_a_line_is_json_whatever_the_names_are() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 7));
+        let address = SocketAddr::from(([127, 0, 0, 1], 7));
+        let peer = Remote { address, via: Via::Protocol };
         let who = Who { entry: Some("w"), peer, at: Now { wall: 0, mono: 0 } };
         assert_eq!(
             begin(who, "purge_queue", "allowed"),
             "{\"time\":\"1970-01-01T00:00:00.000Z\",\"entry\":\"w\",\"peer\":\"127.0.0.1:7\",\
              \"via\":\"protocol\",\"action\":\"purge_queue\",\"outcome\":\"allowed\""
+        );
+        let over_http = Who { peer: Remote { address, via: Via::Http }, ..who };
+        assert_eq!(
+            begin(over_http, "purge_queue", "allowed"),
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"entry\":\"w\",\"peer\":\"127.0.0.1\",\
+             \"via\":\"http\",\"action\":\"purge_queue\",\"outcome\":\"allowed\""
         );
         let mut list = String::new();
         add_texts(&mut list, "queues", &["a\"b\\c'\n".into(), "ü 漢 😀".into()]);

@@ -26,7 +26,7 @@ use super::{Access, NewToken};
 use crate::clock::{Clock, moment};
 use crate::config::AuditWhat;
 use crate::descriptors::Places;
-use crate::lobby::Peer;
+use crate::lobby::{Peer, Via};
 use crate::server::{Broker, Running};
 use crate::session::{Decoding, Shared};
 use crate::{Config, commit, session};
@@ -124,11 +124,16 @@ impl Served {
 
     /// A connection before its Hello.
     async fn open_connection(&self, identities: &[&str]) -> Caller {
+        self.open_via(Via::Protocol, identities).await
+    }
+
+    async fn open_via(&self, via: Via, identities: &[&str]) -> Caller {
         let connection = self.latest.fetch_add(1, Ordering::Relaxed) + 1;
         let (stream, theirs) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(theirs);
         let guest = self.shared.lobby.enter(connection).await;
         let mut peer = Peer::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 7)));
+        peer.remote.via = via;
         peer.identities = identities.iter().map(|name| (*name).to_owned()).collect();
         tokio::spawn(session::run(read, write, peer, guest, self.shared.clone()));
         Caller { stream, bytes: BytesMut::new(), pushed: Vec::new(), latest: 0 }

@@ -1,7 +1,6 @@
 //! The first frame of a connection. The broker checks the token before it reads the rest of a
 //! Hello, and the connection takes a place only after that check.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use celeriac_machine::command::{Code, Connect, ConnectionKey, Refusal, RequestId};
@@ -17,7 +16,7 @@ use super::requests::measure_small;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::access::{Access, Visitor};
 use crate::config::TlsClient;
-use crate::lobby::{Guest, Peer, Seat};
+use crate::lobby::{Guest, Peer, Remote, Seat, Via};
 use crate::tally::{NotLetIn, Tally};
 
 /// A client has this long to send its token.
@@ -44,7 +43,12 @@ enum Gate {
     List {
         access: Access,
         identities: Vec<String>,
-        peer: SocketAddr,
+        peer: Remote,
+    },
+    /// The process around the broker, for the figures that everybody may read.
+    Figures {
+        access: Access,
+        peer: Remote,
     },
 }
 
@@ -52,8 +56,11 @@ impl Gate {
     /// The gate for this client. Where a certificate is optional, it takes the place of the token.
     fn of(shared: &Shared, peer: &Peer) -> Self {
         if let Some(access) = &shared.access {
-            let (access, identities) = (access.clone(), peer.identities.clone());
-            return Self::List { access, identities, peer: peer.address };
+            let (access, identities, peer) = (access.clone(), peer.identities.clone(), peer.remote);
+            return match peer.via {
+                Via::Figures => Self::Figures { access, peer },
+                Via::Protocol | Via::Http => Self::List { access, identities, peer },
+            };
         }
         let config = &shared.config;
         if peer.certificate.is_some() && config.tls_client == TlsClient::Optional {
@@ -69,6 +76,7 @@ impl Gate {
             Self::Everybody => Ok(None),
             Self::Token(secret) if same(secret.as_bytes(), token) => Ok(None),
             Self::Token(_) => refused("the token is missing or wrong"),
+            Self::Figures { access, peer } => Ok(Some(access.admit_for_figures(*peer))),
             Self::List { access, identities, peer } => {
                 match access.admit(token, identities, *peer) {
                     Some(visitor) => Ok(Some(visitor)),

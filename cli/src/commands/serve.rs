@@ -275,7 +275,9 @@ async fn serve_until_signalled(
     let Opened { broker, listener, http, addresses: (address, plain) } = opened;
     let control = broker.control();
     let access = AccessText::read(&config);
-    let mut reload = Reload { source, counts: config, log, control: control.clone(), access };
+    let settings = http.as_ref().map(|http| http.settings.clone());
+    let mut reload =
+        Reload { source, counts: config, log, control: control.clone(), access, http: settings };
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is dropped, and this function has ended with it.

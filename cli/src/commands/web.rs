@@ -86,6 +86,12 @@ pub(crate) async fn run(
              the broker one, or allow it with --insecure"
         )));
     }
+    if !listen.ip().to_canonical().is_loopback() && knows_callers && certificates.is_none() {
+        print_to_stderr(
+            "the tokens of callers cross the network in clear text: let only a trusted network \
+             reach this port, or set --tls-certificate and --tls-key",
+        );
+    }
     let config = WebConfig {
         hosts: arguments.hosts,
         origins: arguments.origins,

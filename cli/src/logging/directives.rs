@@ -23,7 +23,15 @@ const TARGETS: [&str; 8] = [
 /// Celeriac; libraries log what is wrong, and everything at `trace`.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, String> {
     let directives: Result<Vec<_>, _> = filter.split(',').map(directive).collect();
-    EnvFilter::builder().parse(directives?.join(",")).map_err(|error| error.to_string())
+    let directives = [quiet(filter).to_owned(), directives?.join(",")].join(",");
+    EnvFilter::builder().parse(directives).map_err(|error| error.to_string())
+}
+
+/// What a level leaves out that others can cause without a bound. The library of HTTP/2 warns of
+/// what any peer sends, and nothing says of which one. Directives after these count more.
+fn quiet(filter: &str) -> &'static str {
+    let has = |level: &str| filter.split(',').any(|it| it.trim().eq_ignore_ascii_case(level));
+    if has("info") || has("warn") { "h2=error" } else { "" }
 }
 
 /// One directive, as `EnvFilter` needs it.
@@ -78,6 +86,16 @@ mod tests {
         assert_eq!(directive("debug"), Ok("warn,celeriac=debug".to_owned()));
         assert_eq!(directive("error"), Ok("error".to_owned()));
         assert_eq!(directive("trace"), Ok("trace".to_owned()));
+    }
+
+    #[test]
+    fn what_a_peer_of_http_2_does_is_no_warning() {
+        for (filter, h2) in
+            [("info", true), ("WARN,sled=off", true), ("debug", false), ("off", false)]
+        {
+            assert_eq!(quiet(filter) == "h2=error", h2, "{filter}");
+            assert_eq!(parse(filter).expect("it is right").to_string().contains("h2=error"), h2);
+        }
     }
 
     #[test]

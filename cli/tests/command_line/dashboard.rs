@@ -210,6 +210,68 @@ fn o48_every_link_form_and_file_is_below_the_prefix_and_leads_somewhere() {
     assert!(paused.status == 303 && paused.headers.contains(target), "{paused:?}");
 }
 
+/// Names of queues that the pages and APIs of other task queues could not find.
+const NAMES: [&str; 11] = [
+    "queue+name",
+    "a/b",
+    "task:email",
+    "a#b",
+    "a b",
+    "..",
+    "a?b=c&d",
+    "100%",
+    "a\0b",
+    "a.b",
+    "ü🐋",
+];
+
+#[test]
+fn a_queue_of_any_name_is_found_and_operated_from_its_page_and_by_the_api() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = start(data.path(), &[]);
+    let forms = ["Content-Type: application/x-www-form-urlencoded"];
+    for name in NAMES {
+        let task = json!({"name": "a", "queue": name, "id": name});
+        assert_eq!(post(&http, "/api/v1/tasks", &task).status, 201, "{name}");
+    }
+    let links: Vec<String> = attributes(&page(&http, "/queues").body, "href").collect();
+    for name in NAMES {
+        let is_paused = || {
+            let by_path = get(&http, &format!("/api/v1/queues/{}", percent_encoded(name)));
+            let by_query = get(&http, &format!("/api/v1/queue?name={}", percent_encoded(name)));
+            assert_eq!((by_path.status, by_query.status), (200, 200), "{name}: {by_query:?}");
+            assert_eq!(by_path.json()["queue"], name);
+            assert_eq!(by_query.json()["queue"], name);
+            by_path.json()["paused"] == true
+        };
+        // What a browser follows and sends.
+        let query: String = form_encoded(name);
+        let link = format!("/queue?name={query}");
+        assert!(links.contains(&link), "{link}: {links:?}");
+        let body = page(&http, &link).body;
+        let (_, form) = body.split_once("action=\"/act\"").expect("a form");
+        let (_, value) = form.split_once("name=\"queue\" value=\"").expect("the name of the queue");
+        let value = value.split('"').next().expect("its end").replace("&amp;", "&");
+        assert!(!is_paused(), "{name}");
+        let sent = format!("do=pause&queue={}", percent_encoded(&value));
+        assert_eq!(request(&http, "POST /act", &forms, &sent).status, 303, "{name}");
+        assert!(is_paused(), "{name}");
+        let task = get(&http, &format!("/api/v1/tasks/{}", percent_encoded(name)));
+        assert_eq!(task.json()["id"], name);
+        assert_eq!(page(&http, &format!("/task?id={query}")).status, 200, "{name}");
+    }
+}
+
+/// A text in a query, as a link of a page has it.
+fn form_encoded(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        byte if byte.is_ascii_alphanumeric() || b"*-._".contains(&byte) => char::from(byte).into(),
+        b' ' => "+".to_owned(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
+
 #[test]
 fn files_are_small_and_a_browser_keeps_them() {
     let data = TempDir::new().expect("a folder");

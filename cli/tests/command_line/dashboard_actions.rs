@@ -111,12 +111,103 @@ fn ticked_tasks_and_all_that_match_are_cancelled_and_forgotten() {
 }
 
 #[test]
+fn dead_tasks_are_replayed_and_discarded_with_forms() {
+    let data = TempDir::new().expect("a folder");
+    let (broker, http) = start(data.path(), &[]);
+    for id in ["a", "b", "c", "d"] {
+        submit(&http, id, json!({"max_attempts": 1}));
+    }
+    let words = ["work", "--name", "songs.play", "--queue", "songs", "--", "false"];
+    let mut worker = broker.command(&words).spawn().expect("the binary starts");
+    for id in ["a", "b", "c", "d"] {
+        let ended = get(&http, &format!("/api/v1/tasks/{id}/result?wait=60"));
+        assert_eq!(ended.json()["state"], "FAILURE", "{ended:?}");
+    }
+    worker.kill().expect("it runs");
+    worker.wait().expect("it ends");
+    let page = get(&http, "/task?id=a").body;
+    assert!(page.contains("Replay…") && page.contains("Discard…"), "{page}");
+    let asks = send(&http, "do=replay&id=a&back=%2Ftask%3Fid%3Da");
+    assert!(asks.body.contains("<h1>Replay 1 task?</h1>"), "{}", asks.body);
+    let done = send(&http, &answered(&asks.body));
+    assert_eq!(target(&done), "/task?id=a&done=replayed&n=1");
+    assert_eq!((state(&http, "a"), state(&http, "b")), ("QUEUED".into(), "FAILURE".into()));
+    // The page of a task that was dropped is gone, so the list of the others comes after it.
+    let asks = send(&http, "do=discard&id=b&back=%2Ftask%3Fid%3Db");
+    assert!(asks.body.contains("<h1>Discard 1 task?</h1>"), "{}", asks.body);
+    let done = send(&http, &answered(&asks.body));
+    assert_eq!(target(&done), "/dead?done=discarded&n=1");
+    let after = get(&http, target(&done));
+    assert!(after.status == 200 && after.body.contains("1 task was discarded."), "{after:?}");
+    assert_eq!(get(&http, "/api/v1/tasks/b").status, 404);
+    let asks = send(&http, "do=discard&all=yes&queue=songs&back=%2Fdead");
+    assert!(asks.body.contains("<h1>Discard 2 tasks?</h1>"), "{}", asks.body);
+    let done = send(&http, &answered(&asks.body));
+    assert_eq!(target(&done), "/dead?done=discarded&n=2");
+    assert_eq!(state(&http, "a"), "QUEUED", "it is not dead");
+}
+
+#[test]
+fn workers_get_orders_and_the_broker_drains_with_forms() {
+    let data = TempDir::new().expect("a folder");
+    let (broker, http) = start(data.path(), &[]);
+    let words = ["work", "--name", "songs.play", "--queue", "songs", "--", "echo", "\"r4711\""];
+    let mut worker = broker.command(&words).spawn().expect("the binary starts");
+    submit(&http, "a", json!({}));
+    get(&http, "/api/v1/tasks/a/result?wait=60");
+    // A page that is opened has the result, and not only one that was open when the task ended.
+    let page = get(&http, "/task?id=a").body;
+    assert!(page.contains("<h2>Result</h2>") && page.contains("r4711"), "{page}");
+    let workers = get(&http, "/api/v1/workers").json();
+    let instance = workers["workers"][0]["instance_id"].as_str().expect("a worker").to_owned();
+    let quiet = || get(&http, "/api/v1/workers").json()["workers"][0]["quiet"] == true;
+    // The worker says itself that it has followed the order.
+    let until_quiet_is = |wanted: bool| {
+        let began = std::time::Instant::now();
+        while quiet() != wanted {
+            assert!(began.elapsed() < DEADLINE, "the worker has not followed the order");
+            std::thread::yield_now();
+        }
+    };
+    let back = format!("back=%2Fworker%3Finstance%3D{instance}");
+    let order = |order: &str| send(&http, &format!("do={order}&instance={instance}&{back}"));
+    let done = order("quiet");
+    assert_eq!(target(&done), format!("/worker?instance={instance}&done=quiet&n=0"));
+    assert!(get(&http, target(&done)).body.contains("The worker takes no more tasks."));
+    until_quiet_is(true);
+    assert_eq!(order("resume-worker").status, 303);
+    until_quiet_is(false);
+    let asks = order("shutdown");
+    assert!(asks.body.contains("Shut down the worker"), "{}", asks.body);
+    assert!(!quiet(), "it only asks");
+    assert_eq!(target(&send(&http, &answered(&asks.body))), "/workers?done=shutdown&n=0");
+    assert!(worker.wait().expect("it ends").success());
+    assert_eq!(send(&http, "do=quiet&instance=none").status, 404);
+
+    let draining = || get(&http, "/api/v1/broker").json()["draining"].clone();
+    submit(&http, "b", json!({}));
+    let asks = send(&http, "do=drain&back=%2Fbroker");
+    assert!(asks.body.contains("<h1>Drain the broker?</h1>"), "{}", asks.body);
+    assert!(asks.body.contains("1 task that waits will stay"), "{}", asks.body);
+    assert_eq!(draining(), false);
+    assert_eq!(target(&send(&http, &answered(&asks.body))), "/broker?done=draining&n=0");
+    assert_eq!(draining(), true);
+    assert!(get(&http, "/").body.contains("The broker drains."));
+    assert_eq!(target(&send(&http, "do=undrain&back=%2Fbroker")), "/broker?done=delivering&n=0");
+    assert_eq!(draining(), false);
+}
+
+#[test]
 fn a_task_is_submitted_with_a_form_and_a_mistake_keeps_what_was_typed() {
     let data = TempDir::new().expect("a folder");
     let (_broker, http) = start(data.path(), &[]);
     let form = "name=songs.play&args=%5B12345678901234567890%5D&queue=songs&id=typed&priority=9";
     let sent = request(&http, "POST /submit", &[FORM], form);
     assert_eq!(target(&sent), "/task?id=typed");
+    // Whoever takes an id that exists is told what became of it.
+    let again = request(&http, "POST /submit", &[FORM], "name=mail.send&id=typed");
+    assert_eq!(target(&again), "/task?id=typed&done=joined&n=0");
+    assert!(get(&http, target(&again)).body.contains("Nothing was submitted."));
     let page = get(&http, "/task?id=typed").body;
     assert!(page.contains("12345678901234567890") && page.contains("QUEUED"), "{page}");
     let wrong = request(&http, "POST /submit", &[FORM], "name=songs.play&args=%5B1&queue=songs");

@@ -17,6 +17,7 @@ mod foreign_text;
 mod full_answers;
 mod help;
 mod http;
+mod http_hostile;
 mod http_refusals;
 mod info;
 mod lines;

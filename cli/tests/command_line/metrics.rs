@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::http::{get, post, start};
+use crate::http::{get, post, request, start};
 
 /// The names of the samples of a scrape, with the labels of each.
 fn samples(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
@@ -110,10 +110,25 @@ fn the_figures_are_public_where_the_settings_say_so_and_nothing_else_is() {
     let (_broker, http) = start(&folder.path().join("b"), &public);
     assert_eq!(get(&http, "/metrics").status, 200);
     assert_eq!(get(&http, "/api/v1/queues").status, 401);
-    let access = ["serve", "--data", "d", "--check-config", "--access-file", token];
-    let refused = crate::process::run(&[&access[..], &["--metrics-public"]].concat());
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("--metrics-public: with an access file"), "{refused:?}");
+    // So it is with an access file, where a token of the file may do what its entry says.
+    let made = crate::process::run(&[
+        "token", "new", "--name", "web", "--role", "producer", "--queue", "*",
+    ]);
+    let (known, entry) = made.stdout.split_once('\n').expect("a token and its entry");
+    let file = folder.path().join("access.toml");
+    std::fs::write(&file, entry).expect("written");
+    let public = ["--access-file", file.to_str().expect("text"), "--metrics-public"];
+    let (_broker, http) = start(&folder.path().join("c"), &public);
+    let figures = get(&http, "/metrics");
+    assert_eq!(figures.status, 200, "{figures:?}");
+    assert!(figures.body.contains("celeriac_connections{"), "{}", figures.body);
+    for path in ["/api/v1/queues", "/api/v1/broker", "/api/v1/tasks", "/api/v1/workers"] {
+        assert_eq!(get(&http, path).status, 401, "{path}");
+    }
+    for (token, status) in [(known, 403), ("clr_aaaaaaaa_wrong", 401)] {
+        let header = format!("Authorization: Bearer {token}");
+        assert_eq!(request(&http, "GET /metrics", &[&header], "").status, status);
+    }
 }
 
 #[test]

@@ -10,12 +10,15 @@ use celeriac_client::{Client, Submission};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::http::{parse, request, send};
 use crate::process::{Broker, celeriac, documents, finish, run, within_deadline};
 
 /// A broker with a file of settings and a log in a file. It has no terminal, as under a service
 /// manager.
 struct Served {
     broker: Broker,
+    /// The address of the HTTP side.
+    http: String,
     folder: TempDir,
 }
 
@@ -36,7 +39,8 @@ impl Served {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let log = File::create(folder.path().join("log")).expect("writable");
         command.stderr(Stdio::from(log));
-        Self { broker: Broker::ready(command), folder }
+        let (broker, http) = Broker::ready_with_http(command);
+        Self { broker, http, folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -282,4 +286,45 @@ fn o7_a_hang_up_reads_the_access_file_again_or_takes_nothing() {
     let line = served.wait_for(NOT_TAKEN, 1);
     assert!(line.contains("access.toml:1: "), "{line}");
     assert_eq!((code(&old), code(&new)), (Some(8), Some(0)));
+}
+
+#[test]
+fn o20_hosts_and_proxies_of_the_http_side_are_taken_all_or_none() {
+    let audit = "audit_file = \"audit\"\n";
+    let served = Served::start("http_listen = \"127.0.0.1:0\"\n");
+    let http = served.http.as_str();
+    let status = |host: &str| {
+        let head =
+            format!("GET /api/v1/queues HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n\r\n");
+        parse(&send(http, head.as_bytes())).status
+    };
+    let prefix = || {
+        let headers = ["X-Forwarded-Prefix: /ops"];
+        request(http, "GET /queues", &headers, "").body.contains("href=\"/ops/queues\"")
+    };
+    assert_eq!((status("a.example"), prefix()), (421, false));
+    let settings = |hosts: &str, proxies: &str| {
+        format!(
+            "http_listen = \"127.0.0.1:0\"\nhttp_hosts = [{hosts}]\n\
+             http_trusted_proxies = [{proxies}]\n"
+        )
+    };
+    served.write(&settings("\"a.example\"", "\"127.0.0.1\""));
+    served.hang_up();
+    let line = served.wait_for(READ, 1);
+    assert!(line.contains("http_hosts, http_trusted_proxies"), "{line}");
+    assert_eq!((status("a.example"), status("b.example"), prefix()), (200, 421, true));
+    // A mistake anywhere changes nothing.
+    let broken = settings("\"b.example\"", "") + audit;
+    served.write(&broken);
+    served.hang_up();
+    served.wait_for(NOT_TAKEN, 1);
+    served.write(&settings("\"b c\"", ""));
+    served.hang_up();
+    served.wait_for(NOT_TAKEN, 2);
+    assert_eq!((status("a.example"), status("b.example"), prefix()), (200, 421, true));
+    served.write(&settings("\"b.example\"", ""));
+    served.hang_up();
+    served.wait_for(READ, 2);
+    assert_eq!((status("a.example"), status("b.example"), prefix()), (421, 200, false));
 }

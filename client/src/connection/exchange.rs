@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use celeriac_proto::limits::WAITED_IDS_MAX;
+use celeriac_proto::measure::{TooMany, measure};
 use celeriac_proto::wire::{self, client_frame, server_frame};
 use celeriac_proto::{code_name, encode_request};
 use foldhash::fast::FixedState;
@@ -236,8 +237,8 @@ impl Exchange {
         }
     }
 
-    /// Encodes a request and notes it as unanswered. A request that is longer than the broker
-    /// accepts is refused here, and is not sent.
+    /// Encodes a request and notes it as unanswered. A request for which the broker would close the
+    /// connection is refused here, and is not sent.
     fn send_body(
         &mut self,
         body: Arc<client_frame::Body>,
@@ -248,19 +249,11 @@ impl Exchange {
     ) {
         let start = self.outgoing.len();
         let id = self.encode(&body, timeout_ms);
-        let length = self.outgoing.len() - start - LENGTH_BYTES;
-        if length > self.frame_bytes_max {
+        if let Err(error) = check(&self.outgoing[start + LENGTH_BYTES..], self.frame_bytes_max) {
             self.outgoing.truncate(start);
-            let message = format!(
-                "the request has {length} bytes, and the broker allows {}",
-                self.frame_bytes_max
-            );
             match reply {
-                Some(reply) => {
-                    let error = Error::refused(ErrorCode::FrameTooLarge, message);
-                    let _ = reply.send(Reply::Failed(error));
-                }
-                None => warn!("a watch cannot be begun again: {message}"),
+                Some(reply) => drop(reply.send(Reply::Failed(error))),
+                None => warn!("a watch cannot be begun again: {error}"),
             }
             return;
         }
@@ -489,4 +482,15 @@ impl Exchange {
         requests.retain(|request| request.states().is_some());
         requests
     }
+}
+
+/// Refuses a frame that is longer than the broker accepts, or has more fields of one kind.
+fn check(frame: &[u8], bytes_max: usize) -> Result<(), Error> {
+    if frame.len() > bytes_max {
+        let bytes = frame.len();
+        let message = format!("the request has {bytes} bytes, and the broker allows {bytes_max}");
+        return Err(Error::refused(ErrorCode::FrameTooLarge, message));
+    }
+    let refused = |error: TooMany| Error::refused(ErrorCode::InvalidArgument, error.to_string());
+    measure::<wire::ClientFrame>(frame).map(drop).map_err(refused)
 }

@@ -39,6 +39,7 @@ REPLIES: dict[type[Message], type[Message]] = {
     _codec.OrderWorkers: _codec.CountReply,
     _codec.Backup: _codec.BackupReply,
     _codec.Info: _codec.BrokerInfo,
+    _codec.Stats: _codec.StatsReply,
     _codec.LogFilter: _codec.LogFilterReply,
     _codec.DeclareMailbox: _codec.MailboxReply,
     _codec.DeleteMailbox: _codec.CountReply,

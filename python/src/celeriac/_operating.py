@@ -22,6 +22,7 @@ from celeriac.listing import (
     queue_of,
     worker_of,
 )
+from celeriac.stats import Stats, stats_of
 
 Ids = Iterable[str] | str
 PAGE_MAX = 1000
@@ -34,6 +35,23 @@ def broker_info() -> Callable[[float], Flow[BrokerInfo]]:
 
     def flow(deadline: float) -> Flow[BrokerInfo]:
         return broker_of((yield from ask(_codec.Info(), _codec.BrokerInfo, deadline)))
+
+    return flow
+
+
+def stats(names: Ids) -> Callable[[float], Flow[Stats]]:
+    """The counters of these queues, or of all, and those of the broker."""
+    wanted = keys("names", names)
+
+    def flow(deadline: float) -> Flow[Stats]:
+        pages: list[_codec.StatsReply] = []
+        cursor = b""
+        while True:
+            body = _codec.Stats(queues=wanted, cursor=cursor)
+            pages.append((yield from ask(body, _codec.StatsReply, deadline)))
+            cursor = pages[-1].cursor
+            if not cursor:
+                return stats_of(pages)
 
     return flow
 

@@ -19,6 +19,7 @@ from celeriac.listing import (
     WorkerOrder,
     WorkerStatus,
 )
+from celeriac.stats import Stats
 
 _T = TypeVar("_T")
 
@@ -64,6 +65,12 @@ class Admin:
         """The broker itself: its version, what it holds, how full its disk is, and its limits. A
         broker that is older than this request refuses it with `Unsupported`."""
         return self._ask(_operating.broker_info(), timeout)
+
+    def stats(self, names: Ids = (), *, timeout: float | None = None) -> Stats:
+        """The counters of the queues of these names, or of all queues, and those of the broker, for
+        monitors: the broker looks at no task for them. A queue that does not exist is left out. A
+        broker that is older than this request refuses it with `Unsupported`."""
+        return self._ask(_operating.stats(names), timeout)
 
     def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist
@@ -219,6 +226,10 @@ class AsyncAdmin:
         """The broker itself: its version, what it holds, how full its disk is, and its limits. A
         broker that is older than this request refuses it with `Unsupported`."""
         return await self._ask(_operating.broker_info(), timeout)
+
+    async def stats(self, names: Ids = (), *, timeout: float | None = None) -> Stats:
+        """The counters of queues and of the broker, as `Admin.stats`."""
+        return await self._ask(_operating.stats(names), timeout)
 
     async def queues(self, names: Ids = (), *, timeout: float | None = None) -> list[QueueInfo]:
         """The queues of these names, or all queues, in order of name. A queue that does not exist

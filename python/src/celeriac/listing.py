@@ -279,12 +279,13 @@ def broker_of(wire: _codec.BrokerInfo) -> BrokerInfo:
         dead=tasks.dead,
         ended=tasks.ended,
         draining=wire.draining,
-        data=None if data is None else _usage_of(data),
+        data=None if data is None else usage_of(data),
         limits=_limits_of(wire),
     )
 
 
-def _usage_of(data: _codec.DataUsage) -> DataUsage:
+def usage_of(data: _codec.DataUsage) -> DataUsage:
+    """What a message of the protocol tells of the disk."""
     return DataUsage(
         live_bytes=data.live_bytes,
         log_bytes=data.log_bytes,

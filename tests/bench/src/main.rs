@@ -7,6 +7,7 @@ mod broker;
 mod churn;
 mod compare;
 mod crates;
+mod http;
 mod inside;
 mod latency;
 mod lifecycle;
@@ -52,6 +53,8 @@ enum Command {
     Scheduled(scheduled::Options),
     /// Pages of a listing by several filters, while other load runs.
     Listing(listing::Options),
+    /// What open pages of the dashboard cost the broker, and scrapes of very many queues.
+    Http(http::Options),
     /// The longest step of the machine, for each request that looks at many tasks.
     Steps(steps::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
@@ -81,6 +84,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Start(options) => start::run(options).await?,
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,
+        Command::Http(options) => http::run(options).await?,
         Command::Steps(options) => steps::run(&options)?,
         Command::Inside(options) => inside::run(&options)?,
         Command::Churn(options) => churn::run(options).await?,

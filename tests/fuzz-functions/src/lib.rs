@@ -9,7 +9,9 @@ mod chunk;
 mod cost;
 mod counting;
 mod frame;
+mod http;
 mod input;
+mod memory;
 mod request;
 mod shapes;
 mod world;
@@ -18,11 +20,12 @@ pub use chunk::chunk;
 pub use cost::cost;
 pub use counting::{Counting, taken};
 pub use frame::frame;
+pub use http::http;
 pub use request::request;
 
 /// A function that takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];
+pub const TARGETS: [(&str, Target); 5] =
+    [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk), ("http", http)];

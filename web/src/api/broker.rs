@@ -45,8 +45,7 @@ pub(crate) async fn drain(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Draining>, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let Draining { draining } = body.json(&client, &shared.bodies).await?;
+    let Draining { draining } = body.json(&shared, &caller).await?;
     shared.callers.ask(&caller, async |client| client.drain(draining).await).await?;
     Ok(Json(Draining { draining }))
 }
@@ -82,8 +81,7 @@ pub(crate) async fn set_log(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Filter>, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let Filter { filter } = body.json(&client, &shared.bodies).await?;
+    let Filter { filter } = body.json(&shared, &caller).await?;
     let ask = shared.callers.ask(&caller, async |client| client.log_filter(Some(&filter)).await);
     Ok(Json(Filter { filter: ask.await? }))
 }
@@ -114,8 +112,7 @@ pub(crate) async fn backup(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<BackupMade>, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let BackupTo { folder } = body.json(&client, &shared.bodies).await?;
+    let BackupTo { folder } = body.json(&shared, &caller).await?;
     let made = shared.callers.ask(&caller, async |client| client.backup(&folder).await).await?;
     Ok(Json(BackupMade { folder, tasks: made.tasks, bytes: made.bytes }))
 }

@@ -73,8 +73,7 @@ pub(crate) async fn replay(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let which: Which = body.json(&client, &shared.bodies).await?;
+    let which: Which = body.json(&shared, &caller).await?;
     let ask = &shared.callers;
     let count = match which.selected()? {
         Selected::Ids(ids) => ask.ask(&caller, async |client| client.replay_dead(&ids).await).await,
@@ -100,8 +99,7 @@ pub(crate) async fn discard(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Json<Count>, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let which: Which = body.json(&client, &shared.bodies).await?;
+    let which: Which = body.json(&shared, &caller).await?;
     let ask = &shared.callers;
     let count = match which.selected()? {
         Selected::Ids(ids) => {

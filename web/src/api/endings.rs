@@ -84,8 +84,7 @@ pub(crate) async fn cancel(
     body: Unread,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
-    let client = shared.callers.client(&caller).await?;
-    let mode = body.json_or_default::<How>(&client, &shared.bodies).await?.into_mode()?;
+    let mode = body.json_or_default::<How>(&shared, &caller).await?.into_mode()?;
     let cancelled = shared
         .callers
         .ask(&caller, async |client| client.cancel(&[&id], mode).await)
@@ -124,8 +123,7 @@ pub(crate) async fn cancel_many(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let CancelMany { ids, root_id, tag, mode, grace } = body.json(&client, &shared.bodies).await?;
+    let CancelMany { ids, root_id, tag, mode, grace } = body.json(&shared, &caller).await?;
     let mode = How { mode, grace }.into_mode()?;
     let cancelled = match (ids, root_id, tag) {
         (Some(ids), None, None) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as Of;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use celeriac_client::{QueueInfo, TaskInfo, Watch};
@@ -38,12 +38,17 @@ pub(crate) struct With {
 
 /// The states of a task as they change, as server-sent events. Each event is `state`, its data is
 /// the task, and its id is the generation and the version of the task. The stream ends when the
-/// task has ended. A state that `Last-Event-ID` names does not come again.
+/// task has ended. A state that `Last-Event-ID` names does not come again. Where it names the state
+/// in which the task has ended, there is no stream but 204, after which a browser does not come
+/// back.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}/events", tag = "tasks",
     params(("id" = String, Path, description = "The id of the task"), With),
-    responses((status = 200, description = "The stream", body = String,
-               content_type = "text/event-stream"))
+    responses(
+        (status = 200, description = "The stream", body = String,
+         content_type = "text/event-stream"),
+        (status = 204, description = "The task has ended, and the reader knows it"),
+    )
 )]
 pub(crate) async fn task(
     Of(shared): Of<Arc<Shared>>,
@@ -53,7 +58,7 @@ pub(crate) async fn task(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     check_ids([&id])?;
-    let permit = shared.callers.stream(&caller)?;
+    let permit = shared.callers.stream(&caller).await?;
     let (seen, stop) = (last_seen(&headers), shared.stop.clone());
     let (task, watch) = shared
         .callers
@@ -66,8 +71,10 @@ pub(crate) async fn task(
             Ok((client.info(&[&id]).await?.pop(), watch))
         })
         .await?;
-    if !task.is_some_and(|task| task.is_there()) {
-        return Err(no_task(&id));
+    let task = task.filter(TaskInfo::is_there).ok_or_else(|| no_task(&id))?;
+    // An `EventSource` comes back after each end of a stream, until it gets this status.
+    if task.state.is_ended() && has_seen(seen, &task) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let states = Some(States { watch, seen, _permit: permit });
     let stream = unfold(states, move |states| {
@@ -93,7 +100,7 @@ async fn next_state(mut states: States) -> Option<(Result<Event, Infallible>, Op
     loop {
         let task = states.watch.next().await?;
         let is_over = !task.is_there() || task.state.is_ended();
-        if states.seen.is_some_and(|seen| seen >= (task.generation, task.version)) {
+        if has_seen(states.seen, &task) {
             if is_over {
                 return None;
             }
@@ -102,6 +109,11 @@ async fn next_state(mut states: States) -> Option<(Result<Event, Infallible>, Op
         let event = state_event(&task);
         return Some((Ok(event), (!is_over).then_some(states)));
     }
+}
+
+/// Whether a reader that has seen this generation and version knows the present state.
+fn has_seen(seen: Option<(u32, u32)>, task: &TaskInfo) -> bool {
+    seen.is_some_and(|seen| seen >= (task.generation, task.version))
 }
 
 fn state_event(task: &TaskInfo) -> Event {
@@ -130,7 +142,7 @@ pub(crate) async fn queue(
     InPath(name): InPath,
 ) -> Result<Response, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
-    let permit = shared.callers.stream(&caller)?;
+    let permit = shared.callers.stream(&caller).await?;
     let first = shared.callers.ask(&caller, async |client| client.queue(&name).await).await?;
     if first.is_none() {
         return Err(Problem::not_found(format!("no queue {}", crate::query::shortened(&name))));

@@ -1,11 +1,12 @@
 //! Queues: look, pause, set, purge, delete; and how many tasks wait, for autoscalers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State as Of;
 use axum::response::{IntoResponse, Response};
-use celeriac_client::{QueueInfo, QueueSettings};
+use celeriac_client::{Client, QueueInfo, QueueSettings, State, TaskFilter};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,6 +16,12 @@ use crate::documents::{QueueDocument, QueueSettingsDocument};
 use crate::problem::Problem;
 use crate::query::{InPath, InQuery, shortened};
 use crate::router::Shared;
+
+/// The most tasks of one name that are counted, and those of one look.
+const OF_NAME_MAX: u64 = 10_000;
+const AT_ONCE: u32 = 1_000;
+/// How long they are counted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All queues.
 #[derive(Serialize, ToSchema)]
@@ -85,7 +92,6 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64
 
 impl Settings {
     fn over(self, present: QueueSettings) -> QueueSettings {
-        use std::time::Duration;
         let span = |given: Option<Option<u64>>, present: Option<Duration>| {
             given.map_or(present, |ms| ms.map(Duration::from_millis))
         };
@@ -112,8 +118,7 @@ pub(crate) async fn set(
     body: Unread,
 ) -> Result<Response, Problem> {
     celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
-    let client = shared.callers.client(&caller).await?;
-    let settings: Settings = body.json(&client, &shared.bodies).await?;
+    let settings: Settings = body.json(&shared, &caller).await?;
     let settings = shared
         .callers
         .ask(&caller, async |client| {
@@ -209,6 +214,9 @@ pub(crate) async fn delete(
 pub(crate) struct Scale {
     /// The name of the queue.
     queue: String,
+    /// Only tasks of this name, up to 10,000 of them. The broker looks through the tasks of the
+    /// queue for it: a name with many tasks wants a queue of its own.
+    name: Option<String>,
 }
 
 /// The number for an autoscaler.
@@ -228,10 +236,47 @@ pub(crate) struct ScaleValue {
 pub(crate) async fn scale(
     Of(shared): Of<Arc<Shared>>,
     CalledBy(caller): CalledBy,
-    InQuery(Scale { queue: name }): InQuery<Scale>,
+    InQuery(Scale { queue, name }): InQuery<Scale>,
 ) -> Result<Json<ScaleValue>, Problem> {
-    celeriac_proto::QueueName::check(&name).map_err(|error| Problem::invalid(error.to_string()))?;
-    let queue = shared.callers.ask(&caller, async |client| client.queue(&name).await).await?;
+    celeriac_proto::QueueName::check(&queue)
+        .map_err(|error| Problem::invalid(error.to_string()))?;
+    if let Some(name) = name {
+        let value = of_name(&shared, &caller, &queue, &name).await?;
+        return Ok(Json(ScaleValue { value }));
+    }
+    let queue = shared.callers.ask(&caller, async |client| client.queue(&queue).await).await?;
     let value = queue.map_or(0, |queue| queue.ready.saturating_add(queue.leased));
     Ok(Json(ScaleValue { value }))
+}
+
+/// How many tasks of this name a queue has for its workers. A count that is not whole would stop
+/// workers, so there is none rather than that.
+async fn of_name(
+    shared: &Shared,
+    caller: &Caller,
+    queue: &str,
+    name: &str,
+) -> Result<u64, Problem> {
+    celeriac_proto::TaskName::check(name).map_err(|error| Problem::invalid(error.to_string()))?;
+    let filter = TaskFilter::new().queue(queue).name(name);
+    let filter = [State::Queued, State::Leased, State::Started]
+        .into_iter()
+        .fold(filter, |filter, state| filter.state(state));
+    let (began, mut value, mut cursor) = (Instant::now(), 0, None);
+    loop {
+        let filter = filter.clone();
+        let ask = async |client: Client| client.tasks(filter, AT_ONCE, cursor).await;
+        let page = shared.callers.ask(caller, ask).await?;
+        value += page.tasks.len() as u64;
+        cursor = page.cursor;
+        if cursor.is_none() || value >= OF_NAME_MAX {
+            return Ok(value.min(OF_NAME_MAX));
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Problem::overloaded(
+                "the queue has too many tasks of other names to count those of this one: give the \
+                 name a queue of its own",
+            ));
+        }
+    }
 }

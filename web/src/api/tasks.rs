@@ -68,6 +68,8 @@ pub(crate) enum ItemOutcome<'a> {
     Accepted(SubmittedDocument<'a>),
     /// It was refused.
     Refused {
+        /// The id that the request names, if it names one.
+        id: Option<String>,
         /// Why.
         problem: Problem,
     },
@@ -90,10 +92,10 @@ pub(crate) async fn submit(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let body: Box<RawValue> = body.json(&client, &shared.bodies).await?;
+    let body: Box<RawValue> = body.json(&shared, &caller).await?;
     if is_many(body.get()) {
         let Many { tasks } = parse(body.get().as_bytes())?;
+        let client = shared.callers.client(&caller).await?;
         let outcomes = submit_many(&shared, &caller, &client, tasks).await?;
         return Ok(Json(Outcomes { outcomes }).into_response());
     }
@@ -151,7 +153,7 @@ async fn submit_many(
                 good.push(submission);
                 outcomes.push(None);
             }
-            Err(problem) => outcomes.push(Some(refused(problem))),
+            Err(problem) => outcomes.push(Some(refused(task, problem))),
         }
     }
     let mut submitted = match good.is_empty() {
@@ -159,20 +161,28 @@ async fn submit_many(
         false => shared.callers.ask(caller, async |client| client.submit_many(good).await).await?,
     }
     .into_iter();
-    let mut next = || match submitted.next() {
+    let mut next = |task| match submitted.next() {
         Some(Ok(submitted)) => raw(&SubmittedDocument::new(&submitted)),
-        Some(Err(refusal)) => refused(Error::from(refusal).into()),
-        None => refused(Problem::new(ErrorCode::Internal, "the broker gave no outcome")),
+        Some(Err(refusal)) => refused(task, Error::from(refusal).into()),
+        None => refused(task, Problem::new(ErrorCode::Internal, "the broker gave no outcome")),
     };
-    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(&mut next)).collect())
+    let all = tasks.iter().zip(outcomes);
+    Ok(all.map(|(task, outcome)| outcome.unwrap_or_else(|| next(task))).collect())
 }
 
-fn refused(problem: Problem) -> Box<RawValue> {
+/// The refusal of a task, with the id that it names. Also a task that cannot be read may name one.
+fn refused(task: &RawValue, problem: Problem) -> Box<RawValue> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: Option<String>,
+    }
     #[derive(Serialize)]
     struct Refused {
+        id: Option<String>,
         problem: Problem,
     }
-    raw(&Refused { problem })
+    let id = serde_json::from_str(task.get()).ok().and_then(|Named { id }| id);
+    raw(&Refused { id, problem })
 }
 
 fn raw(document: &impl Serialize) -> Box<RawValue> {
@@ -322,8 +332,7 @@ pub(crate) async fn lookup(
     CalledBy(caller): CalledBy,
     body: Unread,
 ) -> Result<Response, Problem> {
-    let client = shared.callers.client(&caller).await?;
-    let ids = body.json::<Ids>(&client, &shared.bodies).await?.checked()?;
+    let ids = body.json::<Ids>(&shared, &caller).await?.checked()?;
     let tasks = shared.callers.ask(&caller, async |client| client.info(&ids).await).await?;
     let tasks = tasks.iter().map(TaskDocument::new).collect();
     Ok(Json(Tasks { tasks }).into_response())

@@ -18,7 +18,7 @@ use super::{refusal, see};
 use crate::api::Unread;
 use crate::api::filter::FilterDocument;
 use crate::api::tasks::check_ids;
-use crate::asked::Asked;
+use crate::asked::{Asked, for_form};
 use crate::problem::Problem;
 use crate::router::Shared;
 use crate::time::parse_span;
@@ -98,7 +98,7 @@ pub(super) fn until(filter: &FilterDocument, until: SystemTime) -> Result<TaskFi
     Ok(if has_end { filter } else { filter.submitted_before(until) })
 }
 
-/// A form with one button.
+/// A form with one button. The fields are texts of strangers.
 pub(super) fn button(
     look: &Look,
     order: &str,
@@ -108,16 +108,21 @@ pub(super) fn button(
 ) -> Markup {
     html! {
         form method="post" action=(look.visitor.site.to("/act")) {
-            @for (name, value) in fields { (hidden(name, value)) }
+            @for (name, text) in fields { (hidden_text(name, text)) }
             (hidden("back", back))
             button name="do" value=(order) { (word) }
         }
     }
 }
 
-/// A field that the visitor does not see.
+/// A field that the visitor does not see, with a word, a number or a path of these pages.
 pub(super) fn hidden(name: &str, value: &str) -> Markup {
     html! { input type="hidden" name=(name) value=(value); }
+}
+
+/// A field that the visitor does not see, with a text of a stranger.
+pub(super) fn hidden_text(name: &str, text: &str) -> Markup {
+    hidden(name, &for_form(text))
 }
 
 pub(super) async fn act(
@@ -134,8 +139,7 @@ pub(super) async fn act(
 }
 
 async fn outcome(look: &Look, uri: &Uri, body: Unread) -> Result<Response, Problem> {
-    let client = look.shared.callers.client(&look.visitor.caller).await?;
-    let mut asked = body.form(&client, &look.shared.bodies).await?;
+    let mut asked = body.form(&look.shared, &look.visitor.caller).await?;
     let back = without_done(&asked.take("back")?.unwrap_or_else(|| "/".to_owned()));
     if !back.starts_with('/') || back.starts_with("//") || !back.bytes().all(is_plain) {
         return Err(Problem::invalid("`back` is no path of this server"));
@@ -146,11 +150,23 @@ async fn outcome(look: &Look, uri: &Uri, body: Unread) -> Result<Response, Probl
     if !is_sure && let Some(question) = confirm::question(look, &action).await? {
         return Ok(confirm::page(look, uri, &action, &question, &back).into_response());
     }
-    // A queue without tasks and settings is gone, and has no page any more.
-    let ends_queue = matches!(&action, Action::Queue(QueueOrder::Purge | QueueOrder::Delete, _));
-    let back = if ends_queue { "/queues".to_owned() } else { back };
+    let back = after(&action, back);
     let done = carry_out(look, action).await?;
+    look.shared.callers.look_anew(&look.visitor.caller);
     Ok(see(&look.visitor.site.to(&done.after(&back))))
+}
+
+/// The page after an action: the one with its button, unless that page may be gone. A queue without
+/// tasks and settings is gone, and so is a task that was dropped, or a worker that has ended.
+fn after(action: &Action, back: String) -> String {
+    let list = match action {
+        Action::Queue(QueueOrder::Purge | QueueOrder::Delete, _) => "/queues",
+        Action::Tasks(TaskOrder::Forget, ..) if back.starts_with("/task?") => "/tasks",
+        Action::Tasks(TaskOrder::Discard, ..) if back.starts_with("/task?") => "/dead",
+        Action::Worker(WorkerOrder::Shutdown, _) => "/workers",
+        _ => return back,
+    };
+    list.to_owned()
 }
 
 /// A header of an answer has these characters and no others.
@@ -162,8 +178,8 @@ fn read(asked: &mut Asked) -> Result<Action, Problem> {
     use QueueOrder::{Delete, Pause, Purge, Resume};
     use TaskOrder::{Cancel, Discard, Forget, Replay};
     let order = asked.need("do")?;
-    let queue = |asked: &mut Asked, order| Ok(Action::Queue(order, asked.need("queue")?));
-    let worker = |asked: &mut Asked, order| Ok(Action::Worker(order, asked.need("instance")?));
+    let queue = |asked: &mut Asked, order| Ok(Action::Queue(order, need(asked, "queue")?));
+    let worker = |asked: &mut Asked, order| Ok(Action::Worker(order, need(asked, "instance")?));
     match order.as_str() {
         "pause" => queue(asked, Pause),
         "resume-queue" => queue(asked, Resume),
@@ -195,7 +211,12 @@ fn settings(asked: &mut Asked) -> Result<Action, Problem> {
         expires_in: span(asked, "expires_in")?,
         result_ttl: span(asked, "result_ttl")?,
     };
-    Ok(Action::Set(asked.need("queue")?, settings))
+    Ok(Action::Set(need(asked, "queue")?, settings))
+}
+
+/// A text that a form has to name.
+fn need(asked: &mut Asked, name: &str) -> Result<String, Problem> {
+    asked.take_text(name)?.ok_or_else(|| Problem::invalid(format!("`{name}` is missing")))
 }
 
 fn tasks(asked: &mut Asked, order: TaskOrder) -> Result<Action, Problem> {
@@ -205,14 +226,14 @@ fn tasks(asked: &mut Asked, order: TaskOrder) -> Result<Action, Problem> {
         Some(_) => return Err(Problem::invalid("`mode` is not `force`")),
     };
     if asked.take("all")?.is_none() {
-        let ids = asked.take_all("id");
+        let ids = asked.take_texts("id")?;
         check_ids(&ids)?;
         return match ids.is_empty() {
             true => Err(Problem::invalid("no row is ticked: tick the tasks that you mean")),
             false => Ok(Action::Tasks(order, Which::Ids(ids), mode)),
         };
     }
-    let mut filter = take_filter(asked)?;
+    let mut filter = take_filter(asked, Asked::take_text)?;
     filter.state.get_or_insert_with(|| order.states().to_owned());
     // The moment of the click: the page that asks sends it back.
     let until = match asked.number("until", 0..=u64::MAX / 2)? {
@@ -237,6 +258,10 @@ async fn carry_out(look: &Look, action: Action) -> Result<Done, Problem> {
             of_matching(look, order, until(&filter, end)?, mode).await?
         }
         Action::Worker(order, instance) => {
+            let all = look.workers().await?;
+            if !all.iter().any(|worker| worker.instance_id == instance) {
+                return Err(Problem::not_found("there is no such worker"));
+            }
             look.ask(async |client| client.order_workers(&[&instance], order).await).await?;
             let what = match order {
                 WorkerOrder::Quiet => "quiet",

@@ -24,12 +24,18 @@ pub(super) struct Seen<'a> {
 
 /// A list of what needs attention, or a sentence that nothing does.
 pub(super) fn attention(site: &Site, seen: &Seen) -> Markup {
+    let is_blind = seen.broker.is_none()
+        || seen.queues.is_none()
+        || seen.workers.is_none()
+        || seen.failed.is_none();
     let mut lines = of_broker(site, seen.broker);
     lines.extend(of_queues(site, seen.queues.unwrap_or_default()));
     lines.extend(of_workers(site, seen.workers.unwrap_or_default()));
     lines.extend(of_failed(site, seen.failed));
     html! {
-        @if lines.is_empty() {
+        @if lines.is_empty() && is_blind {
+            p.dim { "Nothing that you may see needs attention. You may not see everything." }
+        } @else if lines.is_empty() {
             p.calm { span.state.is-success { span.dot aria-hidden="true" {} } "All is well." }
         } @else {
             ul.attention { @for line in &lines { li { (line) } } }

@@ -7,7 +7,7 @@ use axum::http::Uri;
 use celeriac_client::{CancelMode, QueueInfo, WorkerOrder};
 use maud::{Markup, html};
 
-use super::actions::{Action, QueueOrder, TaskOrder, Which, hidden, until};
+use super::actions::{Action, QueueOrder, TaskOrder, Which, hidden, hidden_text, until};
 use super::layout::{self, Tab};
 use super::list::pairs;
 use super::look::Look;
@@ -85,6 +85,7 @@ async fn tasks(
                 Some(number) => (number, false),
                 None => matching(look, until(filter, *end)?).await?,
             };
+            let means_all = FilterDocument { state: None, ..filter.clone() }.is_empty();
             (
                 number,
                 has_more,
@@ -92,6 +93,9 @@ async fn tasks(
                     ul { @for (name, value) in pairs(filter) {
                         li { (name) ": " code { (text(value)) } }
                     } }
+                    @if means_all {
+                        p.notice { "No filter is set: these are the tasks of all queues." }
+                    }
                     p.dim { "Tasks that are submitted after " (rfc3339(ms(*end))) " stay." }
                 },
             )
@@ -108,11 +112,14 @@ async fn tasks(
         (TaskOrder::Replay, _) => "Each one runs again, with the same id and arguments.",
         (TaskOrder::Discard, _) => "The broker drops them with their errors.",
     };
-    Ok(Question {
-        title: format!("{} {how_many}?", order.word()),
-        words: html! { p { (what) } (of_what) },
-        word: order.word(),
-    })
+    let (title, word) = match (order, mode) {
+        (TaskOrder::Cancel, CancelMode::Force { .. }) => {
+            (format!("Stop {how_many} by force?"), "Stop by force")
+        }
+        (TaskOrder::Cancel, _) => (format!("Cancel {how_many}?"), "Cancel tasks"),
+        (order, _) => (format!("{} {how_many}?", order.word()), order.word()),
+    };
+    Ok(Question { title, words: html! { p { (what) } (of_what) }, word })
 }
 
 fn named(ids: &[String]) -> Markup {
@@ -213,22 +220,22 @@ fn fields(action: &Action) -> Markup {
     match action {
         Action::Queue(order, queue) => {
             let order = if *order == QueueOrder::Purge { "purge" } else { "delete" };
-            html! { (hidden("do", order)) (hidden("queue", queue)) }
+            html! { (hidden("do", order)) (hidden_text("queue", queue)) }
         }
         Action::Tasks(order, which, mode) => html! {
             (hidden("do", order.name()))
             @if matches!(mode, CancelMode::Force { .. }) { (hidden("mode", "force")) }
             @match which {
-                Which::Ids(ids) => { @for id in ids { (hidden("id", id)) } },
+                Which::Ids(ids) => { @for id in ids { (hidden_text("id", id)) } },
                 Which::Matching { filter, until } => {
                     (hidden("all", "yes"))
                     (hidden("until", &since_1970(*until).to_string()))
-                    @for (name, value) in pairs(filter) { (hidden(name, value)) }
+                    @for (name, text) in pairs(filter) { (hidden_text(name, text)) }
                 },
             }
         },
         Action::Worker(_, instance) => {
-            html! { (hidden("do", "shutdown")) (hidden("instance", instance)) }
+            html! { (hidden("do", "shutdown")) (hidden_text("instance", instance)) }
         }
         Action::Drain(_) | Action::Set(..) => hidden("do", "drain"),
     }

@@ -14,7 +14,7 @@ pub(super) struct Done {
 }
 
 /// The words, and the sentences: without a number, or after the number of tasks.
-const SENTENCES: [(&str, &str); 16] = [
+const SENTENCES: [(&str, &str); 18] = [
     ("paused", "The queue is paused."),
     ("resumed", "The queue delivers again."),
     ("purged", " revoked. The queue is empty."),
@@ -31,6 +31,8 @@ const SENTENCES: [(&str, &str); 16] = [
     ("shutdown", "The worker ends after the tasks that it runs."),
     ("draining", "The broker drains: it delivers no task."),
     ("delivering", "The broker delivers tasks again."),
+    ("joined", "A task of this id goes on. Nothing was submitted."),
+    ("new_generation", "The task runs again under this id. Its result of before is dropped."),
 ];
 
 impl Done {

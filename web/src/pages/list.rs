@@ -46,18 +46,21 @@ pub(super) struct List {
     cursor: Option<String>,
 }
 
+/// How a field is taken: from a query as it is, from a form as a page has encoded it.
+type Take = fn(&mut Asked, &str) -> Result<Option<String>, Problem>;
+
 /// Takes a filter from a query or a form.
-pub(super) fn take_filter(asked: &mut Asked) -> Result<FilterDocument, Problem> {
+pub(super) fn take_filter(asked: &mut Asked, take: Take) -> Result<FilterDocument, Problem> {
     let states = asked.take_all("state");
     Ok(FilterDocument {
-        queue: asked.take("queue")?,
+        queue: take(asked, "queue")?,
         state: (!states.is_empty()).then(|| states.join(",")),
-        name: asked.take("name")?,
-        tag: asked.take("tag")?,
-        root_id: asked.take("root_id")?,
-        id_prefix: asked.take("id_prefix")?,
-        older_than: asked.take("older_than")?,
-        newer_than: asked.take("newer_than")?,
+        name: take(asked, "name")?,
+        tag: take(asked, "tag")?,
+        root_id: take(asked, "root_id")?,
+        id_prefix: take(asked, "id_prefix")?,
+        older_than: take(asked, "older_than")?,
+        newer_than: take(asked, "newer_than")?,
     })
 }
 
@@ -78,7 +81,7 @@ pub(super) fn pairs(filter: &FilterDocument) -> Vec<(&'static str, &str)> {
 
 impl List {
     pub(super) fn take(asked: &mut Asked, order: Order) -> Result<Self, Problem> {
-        let filter = take_filter(asked)?;
+        let filter = take_filter(asked, Asked::take)?;
         let order = match asked.take("order")? {
             None => order,
             Some(name) => Order::ALL
@@ -154,6 +157,33 @@ impl List {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o42_an_open_page_follows_lists_that_need_no_look_at_other_tasks() {
+        let is_quick = |query: &str| {
+            let list = List::take(&mut Asked::of(query), Order::Newest);
+            list.expect("the query is good").is_quick()
+        };
+        for query in ["", "order=ended&state=FAILURE&queue=q", "order=kept&state=FAILURE&queue=q"] {
+            assert!(is_quick(query), "{query}");
+        }
+        // The broker finds these by a look at all tasks, or at those before a cursor.
+        for query in [
+            "queue=q",
+            "state=QUEUED",
+            "order=kept",
+            "order=kept&state=FAILURE&name=n",
+            "order=kept&state=FAILURE,REVOKED",
+            "cursor=AA",
+        ] {
+            assert!(!is_quick(query), "{query}");
         }
     }
 }

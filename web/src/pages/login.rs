@@ -15,7 +15,6 @@ use super::{refusal, see};
 use crate::asked::Asked;
 use crate::problem::Problem;
 use crate::router::Shared;
-use crate::sessions::cookie;
 use crate::visitor::Visitor;
 
 /// A form for a token is no longer than this.
@@ -73,14 +72,14 @@ async fn begin(look: &Look, mut asked: Asked) -> Result<String, Problem> {
         look.shared.sessions.end(before);
     }
     let key = look.shared.sessions.begin(token)?;
-    Ok(cookie(&look.visitor.site, Some(&key)))
+    Ok(look.shared.sessions.cookie(&look.visitor.site, Some(&key)))
 }
 
 pub(super) async fn logout(Of(shared): Of<Arc<Shared>>, visitor: Visitor) -> Response {
     if let Some(session) = &visitor.session {
         shared.sessions.end(session);
     }
-    let gone = cookie(&visitor.site, None);
+    let gone = shared.sessions.cookie(&visitor.site, None);
     ([(header::SET_COOKIE, gone)], see(&visitor.site.to("/login"))).into_response()
 }
 

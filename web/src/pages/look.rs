@@ -1,6 +1,7 @@
 //! What the pages read of the broker, on behalf of their visitor.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::http::StatusCode;
 use celeriac_client::{BrokerInfo, Client, Error, QueueInfo, WorkerStatus};
@@ -36,6 +37,17 @@ impl Look {
     /// Whether the page is open already, and only what has changed counts.
     pub(super) fn is_again(&self) -> bool {
         self.looks.is_some()
+    }
+
+    /// Whether an open page of the caller was refused payloads and results.
+    pub(super) fn has_no_bodies(&self) -> bool {
+        self.looks.as_ref().is_some_and(|looks| looks.has_no_bodies.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_no_bodies(&self) {
+        if let Some(looks) = &self.looks {
+            looks.has_no_bodies.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) async fn ask<T>(

@@ -54,7 +54,7 @@ fn figures(queues: &[QueueInfo]) -> Markup {
     let paused = queues.iter().filter(|queue| queue.paused).count();
     html! {
         dl.tiles {
-            (tile("Ready", &sum(|queue| queue.ready), html! { "can start now" }))
+            (tile("Ready", &sum(|queue| queue.ready), html! { "wait for a worker" }))
             (tile("Scheduled", &sum(|queue| queue.scheduled), html! { "wait for their time" }))
             (tile("Leased", &sum(|queue| queue.leased), html! { "are with workers" }))
             (tile("Dead", &sum(|queue| queue.dead), html! { "failed for good" }))

@@ -3,10 +3,12 @@
 use celeriac_client::{QueueInfo, State, TaskFilter, TaskPage};
 use maud::{Markup, html};
 
-use super::actions::{button, hidden};
+use super::actions::{button, hidden, hidden_text};
 use super::layout::Tab;
 use super::look::{Look, part};
-use super::show::{bytes, count, empty, rate, span, table, task_link, text, tile, time_or_dash};
+use super::show::{
+    bytes, count, empty, rate, span, table, task_link, tile, time_or_dash, word_of_shell,
+};
 use super::{Page, queues, rows};
 use crate::asked::Asked;
 use crate::problem::Problem;
@@ -103,7 +105,7 @@ fn settings(look: &Look, queue: &QueueInfo, back: &str) -> Markup {
             summary { "Settings" }
             form.fields method="post" action=(look.visitor.site.to("/act")) {
                 (hidden("do", "set"))
-                (hidden("queue", &queue.name))
+                (hidden_text("queue", &queue.name))
                 (hidden("back", back))
                 (field("tasks_max", "Most unfinished tasks", number(it.tasks_max), "no bound"))
                 (field("bytes_max", "Most bytes of payloads", number(it.bytes_max), "no bound"))
@@ -186,9 +188,10 @@ fn more(look: &Look, queue: &QueueInfo, list: &ListOf) -> Markup {
 }
 
 fn none(queue: &QueueInfo, list: &str) -> Markup {
-    let submit = format!("celeriac submit --queue {} songs.play", text(&queue.name));
+    let name = word_of_shell(&queue.name);
+    let submit = name.map(|name| format!("celeriac submit --queue {name} songs.play"));
     match list {
-        "waiting" => empty("No task waits in this queue.", Some(&submit)),
+        "waiting" => empty("No task waits in this queue.", submit.as_deref()),
         "running" => empty("No worker has a task of this queue.", None),
         "scheduled" => empty("No task of this queue waits for its time.", None),
         "dead" => empty("No task of this queue is dead.", None),

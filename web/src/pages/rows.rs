@@ -4,6 +4,7 @@ use celeriac_client::{State, TaskInfo, WaitingFor};
 use maud::{Markup, html};
 
 use super::show::{queue_link, state, table, task_link, text, time, time_or_dash, worker_link};
+use crate::asked::for_form;
 use crate::query::shortened;
 use crate::site::Site;
 
@@ -34,7 +35,7 @@ fn row(site: &Site, task: &TaskInfo, has_ticks: bool) -> Markup {
         tr {
             @if has_ticks {
                 td.tick {
-                    input type="checkbox" name="id" value=(task.id) form=(TICKS)
+                    input type="checkbox" name="id" value=(for_form(&task.id)) form=(TICKS)
                         aria-label={ "Choose " (text(&task.id)) };
                 }
             }
@@ -63,7 +64,9 @@ pub(super) fn attempts(task: &TaskInfo) -> String {
 fn detail(site: &Site, task: &TaskInfo) -> Markup {
     let error = task.errors.last();
     match task.state {
-        State::Queued => html! { (waits_for(task.waiting_for).unwrap_or_default()) },
+        State::Queued => html! {
+            @if let Some(reason) = waits_for(task.waiting_for) { "waits for " (reason) }
+        },
         State::Scheduled | State::Retry => match task.eta {
             Some(eta) => html! { "due " (time(eta)) },
             None => html! {},

@@ -15,6 +15,18 @@ pub(super) fn text(text: &str) -> String {
     clean(text)
 }
 
+/// A text of a stranger as one word of a command that a visitor copies into a shell. `None`: the
+/// word would be no name for the command, or it has a character that nobody sees.
+pub(super) fn word_of_shell(text: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
+    match text {
+        "" => None,
+        text if text.starts_with('-') || clean(text) != text => None,
+        text if text.bytes().all(is_plain) => Some(text.to_owned()),
+        text => Some(format!("'{}'", text.replace('\'', "'\\''"))),
+    }
+}
+
 /// The present time, to show how long ago something was.
 pub(super) fn now_ms() -> i64 {
     ms(SystemTime::now())
@@ -147,6 +159,17 @@ mod tests {
             [0, 1_023, 1_536, 50 << 20, u64::MAX].map(bytes),
             ["0 B", "1023 B", "1.5 KiB", "50 MiB", "16384 PiB"]
         );
+    }
+
+    #[test]
+    fn a_copied_command_has_the_name_as_one_word() {
+        assert_eq!(word_of_shell("songs.play-7").as_deref(), Some("songs.play-7"));
+        assert_eq!(word_of_shell("q$(touch x)").as_deref(), Some("'q$(touch x)'"));
+        assert_eq!(word_of_shell("a'; rm b").as_deref(), Some("'a'\\''; rm b'"));
+        assert_eq!(word_of_shell("`ü` *").as_deref(), Some("'`ü` *'"));
+        for other in ["", "-x", "a\nb", "a\u{202e}b", "\u{1b}[2J"] {
+            assert_eq!(word_of_shell(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ async fn open(shared: Arc<Shared>, visitor: Visitor, uri: &Uri) -> Result<Respon
     let mut asked = Asked::of(uri.query().unwrap_or_default());
     let of = done::without_done(&asked.need("of")?);
     asked.finish()?;
-    let permit = shared.callers.stream(&visitor.caller)?;
+    let permit = shared.callers.stream(&visitor.caller).await?;
     let look = Look::again(shared.clone(), visitor, permit.looks().clone());
     let shared_parts = permit.looks().pages.at(&format!("{} {of}", look.visitor.site.base()));
     let sent = HashMap::new();

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use axum::extract::State as Of;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use celeriac_client::Submission;
+use celeriac_client::{Error, ErrorCode, Submission};
 use maud::{Markup, html};
 use serde_json::{Map, Value, value::RawValue};
 
+use super::done::Done;
 use super::layout::{self, Tab, sentence};
 use super::look::Look;
 use super::{Page, refusal, see};
 use crate::api::Unread;
 use crate::asked::Asked;
-use crate::documents::SubmissionDocument;
+use crate::documents::{SubmissionDocument, SubmittedDocument};
 use crate::problem::Problem;
 use crate::router::Shared;
+use crate::site::with_pairs;
 use crate::visitor::Visitor;
 
 /// A field: its name, its label, what stands there before, and whether it has several lines.
@@ -52,16 +54,12 @@ pub(super) async fn submit(
     body: Unread,
 ) -> Response {
     let look = Look::once(shared, visitor);
-    let asked = async {
-        let client = look.shared.callers.client(&look.visitor.caller).await?;
-        body.form(&client, &look.shared.bodies).await
-    };
-    let asked = match asked.await {
+    let asked = match body.form(&look.shared, &look.visitor.caller).await {
         Ok(asked) => asked,
         Err(problem) => return refusal(&look, &uri, problem),
     };
     match send(&look, asked.clone()).await {
-        Ok(id) => see(&look.visitor.site.link("/task", &[("id", &id)])),
+        Ok(path) => see(&look.visitor.site.to(&path)),
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
             refusal(&look, &uri, problem)
         }
@@ -69,10 +67,16 @@ pub(super) async fn submit(
     }
 }
 
+/// Submits the task, and gives the path of its page. The page says when the id was not new.
 async fn send(look: &Look, asked: Asked) -> Result<String, Problem> {
     let submission = submission(asked)?;
-    let handle = look.ask(async |client| client.submit::<Value>(submission).await).await?;
-    Ok(handle.id().to_owned())
+    let outcomes = look.ask(async |client| client.submit_many([submission]).await).await?;
+    let outcome = outcomes.into_iter().next();
+    let outcome = outcome.ok_or_else(|| Problem::new(ErrorCode::Internal, "no outcome"))?;
+    let submitted = outcome.map_err(|refusal| Problem::from(Error::from(refusal)))?;
+    let page = with_pairs("/task", [("id", submitted.id.as_str())]);
+    let outcome = SubmittedDocument::new(&submitted).outcome();
+    Ok(Done::new(outcome, 0).map_or(page.clone(), |done| done.after(&page)))
 }
 
 /// The task that the fields describe: the same document that programs send.

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::http::StatusCode;
 use celeriac_client::{State, TaskError, TaskFilter, TaskInfo};
 use maud::{Markup, html};
 
 use super::Page;
-use super::actions::{button, hidden};
+use super::actions::{button, hidden, hidden_text};
 use super::layout::Tab;
 use super::look::{Look, part};
 use super::rows::{self, attempts, title, waits_for};
@@ -18,6 +19,8 @@ use crate::problem::Problem;
 use crate::query::shortened;
 use crate::site::with_pairs;
 
+/// What a visitor may not be allowed to see.
+const RESULT: &str = "the result";
 /// The tasks of the tree that are shown.
 const TREE: u32 = 20;
 /// An open page asks for the result of a task that ended within this time.
@@ -27,30 +30,55 @@ pub(super) async fn page(look: &Look, mut asked: Asked) -> Result<Page, Problem>
     let id = asked.need("id")?;
     asked.finish()?;
     check_ids([&id])?;
-    let task = read(look, &id).await?;
+    let (task, refused) = read(look, &id).await?;
     let page = Page::new(Tab::Tasks, title(&task))
         .live("task", facts(look, &task))
         .live("timeline", html! { h2 { "Timeline" } (timeline(look, &task)) })
         .live("errors", errors(&task));
     if look.is_again() {
         return Ok(match is_new(&task) {
-            true => page.live("result", result(&with_result(look, &id).await?)),
+            true => page.live("result", new_result(look, &id).await?),
             false => page,
         });
     }
+    let result = match (task.state, &refused) {
+        (State::Success, None) => part(with_result(look, &id).await, RESULT, |it| result(&it))?,
+        (State::Success, Some(problem)) => part(Err(problem.clone()), RESULT, result)?,
+        _ => html! {},
+    };
+    let payload = part(refused.map_or(Ok(&task), Err), "the payload", payload_of)?;
     Ok(page
-        .live("result", result(&task))
-        .fixed(html! { h2 { "Payload" } (payload_of(&task)) })
+        .live("result", result)
+        .fixed(html! { h2 { "Payload" } (payload) })
         .fixed(tree(look, &task).await?))
 }
 
-/// The task. An open page needs neither payload nor result again.
-async fn read(look: &Look, id: &str) -> Result<TaskInfo, Problem> {
-    let tasks = match look.is_again() {
-        true => look.ask(async |client| client.info(&[id]).await).await?,
-        false => look.ask(async |client| client.info_with_payloads(&[id]).await).await?,
-    };
-    there(tasks, id)
+/// The task; and for a visitor who may see no payload and no result, the refusal of both. An open
+/// page needs neither of them again.
+async fn read(look: &Look, id: &str) -> Result<(TaskInfo, Option<Problem>), Problem> {
+    let mut refused = None;
+    if !look.is_again() {
+        match look.ask(async |client| client.info_with_payloads(&[id]).await).await {
+            Ok(tasks) => return Ok((there(tasks, id)?, None)),
+            Err(problem) if problem.status() == StatusCode::FORBIDDEN => refused = Some(problem),
+            Err(problem) => return Err(problem),
+        }
+    }
+    let tasks = look.ask(async |client| client.info(&[id]).await).await?;
+    Ok((there(tasks, id)?, refused))
+}
+
+/// The result of a task that has just ended. A visitor who may not see it is told so once, and the
+/// broker is not asked again for each second of the page.
+async fn new_result(look: &Look, id: &str) -> Result<Markup, Problem> {
+    if look.has_no_bodies() {
+        return Ok(html! { p.notice { "You may not see " (RESULT) "." } });
+    }
+    let task = with_result(look, id).await;
+    if task.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
+        look.note_no_bodies();
+    }
+    part(task, RESULT, |task| result(&task))
 }
 
 async fn with_result(look: &Look, id: &str) -> Result<TaskInfo, Problem> {
@@ -129,7 +157,7 @@ fn actions(look: &Look, task: &TaskInfo) -> Markup {
                 (of("cancel", "Cancel…"))
                 @if matches!(task.state, State::Leased | State::Started) {
                     form method="post" action=(look.visitor.site.to("/act")) {
-                        (hidden("id", &task.id)) (hidden("mode", "force")) (hidden("back", &back))
+                        (hidden_text("id", &task.id)) (hidden("mode", "force")) (hidden("back", &back))
                         button name="do" value="cancel" { "Stop by force…" }
                     }
                 }

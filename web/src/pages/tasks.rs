@@ -4,7 +4,7 @@ use celeriac_client::TaskPage;
 use maud::{Markup, html};
 
 use super::Page;
-use super::actions::{TaskOrder, hidden};
+use super::actions::{TaskOrder, hidden, hidden_text};
 use super::layout::Tab;
 use super::list::{List, Order, pairs};
 use super::look::{Look, part};
@@ -148,7 +148,7 @@ fn bulk(look: &Look, kind: &Kind, list: &List) -> Markup {
             form method="post" action=(site.to("/act")) {
                 (hidden("back", &back))
                 (hidden("all", "yes"))
-                @for (name, value) in pairs(&list.filter) { (hidden(name, value)) }
+                @for (name, text) in pairs(&list.filter) { (hidden_text(name, text)) }
                 span.dim { "All that match: " }
                 @for order in kind.orders {
                     button name="do" value=(order.name()) { (order.word()) " all…" }

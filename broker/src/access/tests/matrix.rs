@@ -455,3 +455,39 @@ fn without_numbers(answer: &Answer) -> String {
     let from = text.find("missing").unwrap_or_default();
     text[from..].to_owned()
 }
+
+#[tokio::test]
+async fn o2_a_connection_for_the_figures_of_everybody_asks_for_figures_and_for_nothing_else() {
+    let all = pass("all", EVERYTHING);
+    let served = Served::with(&[&all]).await;
+    let _worker = fill(&served, &all).await;
+    let (mut admin, mut count) = (served.call(&all).await, 0);
+    let before = foreign_world(&mut admin).await;
+    let mut kinds = 0;
+    for row in ROWS {
+        let id = fresh(&mut admin, &mut count).await;
+        let ask = (row.make)(&about(&["foreign"], &[&id]));
+        let mut caller = served.open_via(Via::Figures, &[]).await;
+        assert!(matches!(caller.hello("", None).await, Answer::Welcome(_)));
+        let answer = caller.ask(ask).await;
+        let may = row.kind == "Stats" || row.roles.is_empty();
+        assert_eq!(code_of(&answer) == FORBIDDEN, !may, "{}: {answer:?}", row.kind);
+        assert_eq!(admin.states(&[&id]).await, [wire::TaskState::Queued], "{}", row.kind);
+        kinds += usize::from(row.kind == "Stats");
+    }
+    assert_eq!((kinds, foreign_world(&mut admin).await), (1, before));
+    // It is no worker either, and a file that is read again does not end it.
+    let mut worker = served.open_via(Via::Figures, &[]).await;
+    let refused = worker.hello("", Some(super::worker(&["foreign"], "foreign.t"))).await;
+    assert_eq!(code_of(&refused), FORBIDDEN, "{refused:?}");
+    let mut caller = served.open_via(Via::Figures, &[]).await;
+    assert!(matches!(caller.hello("", None).await, Answer::Welcome(_)));
+    served.change(&[&all]).await;
+    let answer = caller.ask(Ask::Stats(wire::Stats::default())).await;
+    assert!(matches!(answer, Answer::StatsReply(_)), "{answer:?}");
+    // Without that purpose nobody comes in without an entry.
+    for via in [Via::Protocol, Via::Http] {
+        let refused = served.open_via(via, &[]).await.hello("", None).await;
+        assert_eq!(code_of(&refused), ErrorCode::Unauthenticated, "{via:?}");
+    }
+}

@@ -364,11 +364,6 @@ impl ServeConfig {
             .of_web(self.broker.knows_clients())
             .check()
             .map_err(|(key, sentence)| InvalidSetting { key, sentence })?;
-        if self.http.metrics_public && self.broker.access_file.is_some() {
-            let sentence =
-                "with an access file a scraper has an entry of its own: give it the role reader";
-            return Err(InvalidSetting { key: "metrics_public", sentence: sentence.to_owned() });
-        }
         match self.http.http_listen.address() {
             Some(address)
                 if !is_of_this_machine(address)

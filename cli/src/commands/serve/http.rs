@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use celeriac_broker::{Certificates, Control, Door, Origin, Restored, ShownCertificate};
+use celeriac_broker::{Certificates, Control, Door, Origin, Purpose, Restored, ShownCertificate};
 use celeriac_client::connection::{Connector, Halves};
 use celeriac_client::{BrokerUrl, Client, ClientBuilder};
 use celeriac_web::Web;
 use celeriac_web::caller::Caller;
+use celeriac_web::config::Settings;
 use celeriac_web::upstream::{Health, Upstream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use crate::http_tls::secure;
 /// The HTTP side while it serves.
 pub(super) struct Http {
     pub(super) address: SocketAddr,
+    pub(super) settings: Settings,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -35,8 +37,8 @@ pub(super) struct Inside {
     /// The broker, once it serves.
     control: watch::Receiver<Option<Control>>,
     certificates: Option<Certificates>,
-    /// The token with which the figures for everybody are read.
-    metrics_token: Option<String>,
+    /// Whether everybody may read the figures, and the token that the broker asks for.
+    figures: Option<String>,
 }
 
 impl Inside {
@@ -47,9 +49,9 @@ impl Inside {
         control: watch::Receiver<Option<Control>>,
         certificates: Option<Certificates>,
     ) -> Self {
-        let token = config.broker.token.clone();
-        let metrics_token = token.filter(|_| config.http.metrics_public);
-        Self { door, restored, control, certificates, metrics_token }
+        let token = config.broker.token.clone().unwrap_or_default();
+        let figures = config.http.metrics_public.then_some(token);
+        Self { door, restored, control, certificates, figures }
     }
 }
 
@@ -71,10 +73,10 @@ impl Http {
         let secure = secure(inside.certificates.clone());
         let web = Web::new(config.of_web(knows_callers), Arc::new(Local::new(inside)))
             .map_err(|(key, sentence)| Failure::usage(format!("{key}: {sentence}")))?;
-        let stop = CancellationToken::new();
+        let (settings, stop) = (web.settings(), CancellationToken::new());
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(celeriac_web::serve(listener, secure, web, stopped));
-        Ok(Some(Self { address, stop, serving }))
+        Ok(Some(Self { address, settings, stop, serving }))
     }
 
     /// Takes no more requests.
@@ -126,16 +128,10 @@ impl Local {
     fn new(inside: Inside) -> Self {
         Self { url: "celeriac://localhost".parse().expect("it is an address"), inside }
     }
-}
 
-impl Upstream for Local {
-    fn client(&self, caller: &Caller) -> ClientBuilder {
-        let (door, address) = (self.inside.door.clone(), caller.address);
-        let certificate = caller.certificate.as_deref().map(|certificate| ShownCertificate {
-            names: certificate.names.clone(),
-            identities: certificate.identities.clone(),
-        });
-        let origin = Origin { address, certificate };
+    /// A connection through the door, not yet open.
+    fn enter(&self, token: &str, origin: Origin) -> ClientBuilder {
+        let door = self.inside.door.clone();
         let enter = Connector::new(move |_address| {
             let (door, origin) = (door.clone(), origin.clone());
             async move {
@@ -143,17 +139,25 @@ impl Upstream for Local {
                 Ok(Halves { read: Box::new(read), write: Box::new(write) })
             }
         });
-        Client::builder(self.url.text_with_token(&caller.token)).connector(enter)
+        Client::builder(self.url.text_with_token(token)).connector(enter)
+    }
+}
+
+impl Upstream for Local {
+    fn client(&self, caller: &Caller) -> ClientBuilder {
+        let certificate = caller.certificate.as_deref().map(|certificate| ShownCertificate {
+            names: certificate.names.clone(),
+            identities: certificate.identities.clone(),
+        });
+        let origin = Origin { address: caller.address, certificate, purpose: Purpose::Client };
+        self.enter(&caller.token, origin)
     }
 
     fn client_for_metrics(&self) -> Option<ClientBuilder> {
-        let token = self.inside.metrics_token.as_deref()?;
-        let caller = Caller {
-            token: token.to_owned(),
-            address: IpAddr::from([127, 0, 0, 1]),
-            certificate: None,
-        };
-        Some(self.client(&caller))
+        let token = self.inside.figures.as_deref()?;
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let origin = Origin { address, certificate: None, purpose: Purpose::Figures };
+        Some(self.enter(token, origin))
     }
 
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {

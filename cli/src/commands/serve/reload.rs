@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use celeriac_broker::Control;
+use celeriac_web::config::Settings;
 
 use super::config::ServeConfig;
 use super::names::names_of;
@@ -22,6 +23,8 @@ pub(super) struct Reload {
     pub(super) log: Arc<LogFilter>,
     pub(super) control: Control,
     pub(super) access: AccessText,
+    /// The HTTP side, if there is one.
+    pub(super) http: Option<Settings>,
 }
 
 /// What the access file said when it was read last. The broker reads it again in any case; the log
@@ -88,17 +91,26 @@ impl Reload {
             self.counts.log = log;
             taken.push("log");
         }
+        if let Some(settings) = &self.http {
+            settings.take(http.of_web(broker.knows_clients()));
+        }
+        let counts = &mut self.counts.http;
+        for (key, is_same) in [
+            ("http_hosts", counts.http_hosts == http.http_hosts),
+            ("http_trusted_proxies", counts.http_trusted_proxies == http.http_trusted_proxies),
+        ] {
+            if !is_same {
+                taken.push(key);
+            }
+        }
+        counts.http_hosts.clone_from(&http.http_hosts);
+        counts.http_trusted_proxies.clone_from(&http.http_trusted_proxies);
         for (key, is_same) in [
             ("listen", self.counts.listen == listen),
             ("listen_plain", self.counts.listen_plain == listen_plain),
             ("http_listen", self.counts.http.http_listen == http.http_listen),
-            ("http_hosts", self.counts.http.http_hosts == http.http_hosts),
             ("http_origins", self.counts.http.http_origins == http.http_origins),
             ("http_path_prefix", self.counts.http.http_path_prefix == http.http_path_prefix),
-            (
-                "http_trusted_proxies",
-                self.counts.http.http_trusted_proxies == http.http_trusted_proxies,
-            ),
             ("metrics_public", self.counts.http.metrics_public == http.metrics_public),
             ("insecure", self.counts.insecure == insecure),
             ("log_format", self.counts.log_format == log_format),
