@@ -23,6 +23,7 @@ use crate::health::LatestHealth;
 use crate::metrics::Others;
 use crate::openapi;
 use crate::pages;
+use crate::pages::done::Unsaid;
 use crate::problem::Problem;
 use crate::query::shortened;
 use crate::sessions::Sessions;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub others: Others,
     pub bodies: api::BodyRoom,
     pub sessions: Sessions,
+    pub unsaid: Unsaid,
     /// Cancelled when streams have to end.
     pub stop: CancellationToken,
 }
@@ -72,6 +74,7 @@ impl Web {
             others: Others::default(),
             bodies: api::BodyRoom::default(),
             sessions: Sessions::default(),
+            unsaid: Unsaid::default(),
             stop: CancellationToken::new(),
         });
         let (paths, document) = openapi::paths();

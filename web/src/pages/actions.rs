@@ -150,7 +150,7 @@ async fn outcome(look: &Look, uri: &Uri, body: Unread) -> Result<Response, Probl
     let ends_queue = matches!(&action, Action::Queue(QueueOrder::Purge | QueueOrder::Delete, _));
     let back = if ends_queue { "/queues".to_owned() } else { back };
     let done = carry_out(look, action).await?;
-    Ok(see(&look.visitor.site.to(&done.after(&back))))
+    Ok(see(&look.visitor.site.to(&done.after(look, &back))))
 }
 
 /// A header of an answer has these characters and no others.
