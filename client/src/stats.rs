@@ -67,8 +67,8 @@ pub struct QueueStats {
     pub slots_free: u64,
     /// The number of ready tasks that wait because the queue is paused.
     pub waiting_paused: u64,
-    /// The number of ready tasks that wait because no worker serves the queue that takes tasks. 0
-    /// for a paused queue.
+    /// The number of ready tasks that wait because no worker that serves the queue and takes tasks
+    /// knows their name. 0 for a paused queue.
     pub waiting_no_worker: u64,
     /// What has happened in the queue.
     pub counters: QueueCounters,

@@ -2302,8 +2302,8 @@ pub struct QueueStats {
     pub slots_busy: u64,
     #[prost(uint64, tag = "12")]
     pub slots_free: u64,
-    /// Ready tasks that wait because the queue is paused, or else because no worker serves it that
-    /// takes tasks.
+    /// Ready tasks that wait because the queue is paused, or else because no worker that serves it and
+    /// takes tasks knows their name.
     #[prost(uint64, tag = "13")]
     pub waiting_paused: u64,
     #[prost(uint64, tag = "14")]

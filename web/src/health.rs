@@ -39,7 +39,7 @@ impl LatestHealth {
 #[utoipa::path(
     get, path = "/healthz", tag = "health", security(()),
     responses(
-        (status = 200, description = "The broker serves, or reads its data folder", body = String,
+        (status = 200, description = "The process is alive", body = String,
          content_type = "text/plain"),
         (status = 503, description = "No request comes through", body = String,
          content_type = "text/plain"),
@@ -53,6 +53,8 @@ pub(crate) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
         }
         Health::Serves { .. } => (StatusCode::OK, "serves".to_owned()),
         Health::Ends => (StatusCode::OK, "shuts down".to_owned()),
+        // A restart of this process would not bring the broker back.
+        Health::Away => (StatusCode::OK, "serves, and the broker does not answer".to_owned()),
         Health::Silent => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("no request came through within {} s", PATIENCE.as_secs()),
@@ -82,6 +84,7 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
         Health::Restoring { .. } => (StatusCode::SERVICE_UNAVAILABLE, "reads its data folder"),
         Health::Ends => (StatusCode::SERVICE_UNAVAILABLE, "shuts down"),
         Health::Silent => (StatusCode::SERVICE_UNAVAILABLE, "no request came through"),
+        Health::Away => (StatusCode::SERVICE_UNAVAILABLE, "the broker does not answer"),
     };
     text(status, words)
 }
@@ -155,6 +158,7 @@ mod tests {
             (serves(false, true), 200, 200, "its disk is low"),
             (Health::Ends, 200, 503, "shuts down"),
             (Health::Silent, 503, 503, "no request came through"),
+            (Health::Away, 200, 503, "the broker does not answer"),
         ] {
             let (status, _) = probe(health, "/healthz").await;
             assert_eq!(status, healthz, "{health:?}");

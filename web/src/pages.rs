@@ -5,7 +5,7 @@ mod actions;
 mod attention;
 mod broker;
 mod confirm;
-mod done;
+pub(crate) mod done;
 mod layout;
 mod list;
 mod login;
@@ -27,7 +27,7 @@ mod workers;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Of;
+use axum::extract::{Path, State as Of};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -84,6 +84,8 @@ pub(crate) fn quick() -> Router<Arc<Shared>> {
         router = router.route(path, get(page));
     }
     router
+        .route("/tasks/{id}", get(task_of_path))
+        .route("/queues/{name}", get(queue_of_path))
         .route("/submit", get(submit::form).post(submit::submit))
         .route("/search", get(search::search))
         .route("/act", post(actions::act))
@@ -105,9 +107,21 @@ async fn page(Of(shared): Of<Arc<Shared>>, visitor: Visitor, uri: Uri) -> Respon
         Err(problem) => Err(problem),
     };
     match outcome {
-        Ok((page, done)) => layout::page(&look, &uri, page, done).into_response(),
+        Ok((page, done)) => {
+            let done = done.filter(|it| look.shared.unsaid.take(&look.visitor.caller, *it));
+            layout::page(&look, &uri, page, done).into_response()
+        }
         Err(problem) => refusal(&look, &uri, problem),
     }
+}
+
+/// An address in the form of the API leads to the page.
+async fn task_of_path(visitor: Visitor, Path(id): Path<String>) -> Response {
+    see(&visitor.site.link("/task", &[("id", &id)]))
+}
+
+async fn queue_of_path(visitor: Visitor, Path(name): Path<String>) -> Response {
+    see(&visitor.site.link("/queue", &[("name", &name)]))
 }
 
 /// The page of this path.

@@ -24,6 +24,7 @@ use crate::health::LatestHealth;
 use crate::metrics::Others;
 use crate::openapi;
 use crate::pages;
+use crate::pages::done::Unsaid;
 use crate::places::{AnswerRoom, Place};
 use crate::problem::Problem;
 use crate::query::shortened;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub bodies: Arc<api::BodyRoom>,
     pub sessions: Sessions,
     pub answers: AnswerRoom,
+    pub unsaid: Unsaid,
     /// Cancelled when streams have to end.
     pub stop: CancellationToken,
 }
@@ -76,6 +78,7 @@ impl Web {
             bodies: Arc::default(),
             answers: AnswerRoom::default(),
             sessions: Sessions::default(),
+            unsaid: Unsaid::default(),
             stop: CancellationToken::new(),
         });
         let (paths, document) = openapi::paths();

@@ -7,8 +7,11 @@ use celeriac_client::{BrokerUrl, Client, ClientBuilder, Error};
 
 use crate::caller::Caller;
 
-/// How long a broker on another machine may take to show that it serves.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// How long a broker on another machine may take to open a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to show that it serves. This is shorter than the patience of the probes, so
+/// that a silent broker is told from a server that is stuck itself.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
 
 /// The id of a task that nobody has: the broker looks for it to show that it serves.
 const NO_TASK: &str = "celeriac-health";
@@ -44,6 +47,8 @@ pub enum Health {
     },
     /// No request comes through.
     Silent,
+    /// The broker is another process, and no request comes through to it.
+    Away,
     /// The broker shuts down.
     Ends,
 }
@@ -62,7 +67,7 @@ impl Remote {
     }
 
     fn builder(&self, token: &str) -> ClientBuilder {
-        Client::builder(self.url.text_with_token(token)).connect_timeout(SIGN_OF_LIFE)
+        Client::builder(self.url.text_with_token(token)).connect_timeout(CONNECT)
     }
 
     async fn sign_of_life(&self) -> Result<(), Error> {
@@ -93,8 +98,22 @@ impl Upstream for Remote {
                 Ok(Err(Error::Handshake { retryable: false, .. })) => {
                     Health::Serves { draining: false, disk_is_low: false }
                 }
-                _ => Health::Silent,
+                _ => Health::Away,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn o25_a_broker_elsewhere_that_does_not_answer_is_away() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = nobody.local_addr().expect("it is bound");
+        drop(nobody);
+        let url = format!("celeriac://{address}").parse().expect("an address");
+        assert_eq!(Remote::new(url).health().await, Health::Away);
     }
 }

@@ -8,7 +8,7 @@ use celeriac_record::{Cancel, Slot, State};
 
 use crate::Machine;
 use crate::exchange::Destination;
-use crate::keys::QueueKey;
+use crate::keys::{NameKey, QueueKey};
 use crate::session::Session;
 use crate::task::Run;
 
@@ -75,6 +75,7 @@ impl Machine {
         assert_eq!(self.ends.dead() as u64, dead, "only dead tasks stand among them");
         self.check_sessions(leased);
         self.check_queues(&counts);
+        self.check_names();
         self.check_mail();
         self.check_chords();
     }
@@ -105,6 +106,18 @@ impl Machine {
                 "the session counts its observed ids"
             );
         }
+    }
+
+    fn check_names(&self) {
+        let mut names: BTreeMap<(QueueKey, NameKey), u64> = BTreeMap::new();
+        let tasks = (0..self.tasks.slots()).filter_map(|slot| self.tasks.try_task(slot));
+        for task in tasks.filter(|task| task.state == State::Queued) {
+            *names.entry((task.queue(), task.name)).or_default() += 1;
+        }
+        let said = self.queues.all().0.flat_map(|(key, queue)| {
+            queue.ready_names.iter().map(move |(name, count)| ((key, name), count))
+        });
+        assert_eq!(names, said.collect(), "the ready tasks of each name");
     }
 
     fn check_mail(&self) {

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod line;
+mod names;
 mod rate;
 mod table;
 
@@ -14,6 +15,7 @@ use celeriac_record::{QueueRecord, Slot, State};
 
 pub(crate) use self::arrivals::Arrivals;
 use self::line::{Line, Place};
+use self::names::ReadyNames;
 use self::rate::Rate;
 pub(crate) use self::table::Queues;
 use crate::command::{Monotonic, QueueCounters};
@@ -29,6 +31,7 @@ pub(crate) struct Queue {
     pub counted: bool,
     /// The numbers of tasks: ready (QUEUED), and SCHEDULED or RETRY.
     pub ready: u64,
+    pub ready_names: ReadyNames,
     pub scheduled: u64,
     /// Tasks that a worker holds and has not begun.
     pub leased: u64,
@@ -134,6 +137,7 @@ impl Queue {
             tasks: 0,
             counted: false,
             ready: 0,
+            ready_names: ReadyNames::default(),
             scheduled: 0,
             leased: 0,
             started: 0,

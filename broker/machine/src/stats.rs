@@ -5,7 +5,8 @@ use celeriac_proto::QueueName;
 
 use crate::Machine;
 use crate::command::{BrokerStats, Outlines, QueueStats, Stats};
-use crate::keys::QueueKey;
+use crate::keys::{NameKey, QueueKey};
+use crate::queue::Queue;
 use crate::session::Session;
 use crate::step::{Asker, Step};
 
@@ -13,6 +14,10 @@ use crate::step::{Asker, Step};
 /// ends: some milliseconds of work.
 const QUEUES_PER_PAGE: usize = 2_500;
 const LOOKS_PER_PAGE: usize = 25_000;
+
+/// The looks that the names of one queue take at its workers: some milliseconds of work. Names
+/// behind them count as known.
+const NAME_LOOKS: usize = 100_000;
 
 /// The looks that a page takes at tasks that have left the lines of its queues.
 const OLDEST_LOOKS: u32 = 25_000;
@@ -78,12 +83,8 @@ impl Machine {
         };
         let slots_free = queue.idle.iter().map(|key| free(self.sessions.session(*key))).sum();
         let paused = queue.record.paused;
-        let takes = |session: &Session| session.connection.is_some() && !session.is_quiet();
-        let mut servers = queue.servers.iter().map(|key| self.sessions.session(*key));
-        // A worker that is hungry takes tasks, so the search is rarely a long one.
-        let is_unserved =
-            !paused && queue.ready > 0 && queue.hungry.is_empty() && !servers.any(takes);
-        *looks += queue.idle.len() + if is_unserved { queue.servers.len() } else { 0 };
+        *looks += queue.idle.len();
+        let waiting_no_worker = if paused { 0 } else { self.unserved(queue, looks) };
         QueueStats {
             name: queue.record.name.clone(),
             paused,
@@ -98,9 +99,27 @@ impl Machine {
             slots_busy: queue.slots.saturating_sub(slots_free),
             slots_free,
             waiting_paused: if paused { queue.ready } else { 0 },
-            waiting_no_worker: if is_unserved { queue.ready } else { 0 },
+            waiting_no_worker,
             counters: queue.counters.clone(),
         }
+    }
+
+    /// The ready tasks whose names no worker of the queue knows that takes tasks.
+    fn unserved(&self, queue: &Queue, looks: &mut usize) -> u64 {
+        let most = *looks + NAME_LOOKS;
+        let mut is_unknown = |name: NameKey| {
+            // A worker that is hungry takes tasks, so the search is rarely a long one.
+            let mut servers = queue.hungry.iter().chain(&queue.servers);
+            let is_known = servers.any(|key| {
+                *looks += 1;
+                let session = self.sessions.session(*key);
+                let takes = session.connection.is_some() && !session.is_quiet();
+                *looks > most || takes && session.consumer.can_run(name)
+            });
+            !is_known
+        };
+        let names = queue.ready_names.iter().filter(|(name, _)| is_unknown(*name));
+        names.map(|(_, count)| count).sum()
     }
 
     fn broker_stats(&self, step: &Step<'_>) -> BrokerStats {

@@ -163,11 +163,14 @@ impl Machine {
     /// Counts a task that was put into the table.
     pub(crate) fn enter(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
-        let (key, state, bytes) = (task.queue(), task.state, task.payload_bytes());
+        let (key, state, bytes, name) = (task.queue(), task.state, task.payload_bytes(), task.name);
         let queue = self.queues.queue_mut(key);
         queue.tasks += 1;
         if let Some(count) = queue.counter(state) {
             *count += 1;
+        }
+        if state == State::Queued {
+            queue.ready_names.add(name);
         }
         if !state.is_terminal() {
             queue.bytes += bytes;

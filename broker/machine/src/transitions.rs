@@ -27,7 +27,7 @@ impl Machine {
         let is_suspect = self.is_suspect(slot);
         let ran_ms = self.ran_ms(step, slot).filter(|_| state != State::Queued);
         let task = self.tasks.task_mut(slot);
-        let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
+        let (was, key, bytes, name) = (task.state, task.queue(), task.payload_bytes(), task.name);
         assert_allowed(was, state, cause, &step.actor);
         task.state = state;
         task.version = task.version.saturating_add(1);
@@ -35,8 +35,14 @@ impl Machine {
         if let Some(count) = queue.counter(was) {
             *count -= 1;
         }
+        if was == State::Queued {
+            queue.ready_names.remove(name);
+        }
         if let Some(count) = queue.counter(state) {
             *count += 1;
+        }
+        if state == State::Queued {
+            queue.ready_names.add(name);
         }
         counting::count(&mut queue.counters, state, cause);
         if let Some(ran_ms) = ran_ms {

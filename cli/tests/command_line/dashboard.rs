@@ -1,12 +1,13 @@
 //! The pages of the HTTP side without a browser: what they say, what they escape, where they lead.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::http::{Answer, get, post, request, start};
-use crate::process::Broker;
+use crate::process::{Broker, DEADLINE};
 
 /// A text that would do harm if a page showed it as it is.
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&\u{202e}\u{7f}";
@@ -65,6 +66,49 @@ fn each_page_has_its_heading_and_no_script_or_style_within() {
     assert!(task.contains("SCHEDULED") && task.contains(">waits</a>"), "{task}");
     let overview = page(&http, "/").body;
     assert!(overview.contains("<b>no worker</b> and 1 task that waits"), "{overview}");
+}
+
+#[test]
+fn tasks_whose_name_no_worker_knows_are_not_called_busy() {
+    let data = TempDir::new().expect("a folder");
+    let (broker, http) = start(data.path(), &[]);
+    let words = ["work", "--name", "songs.play", "--queue", "video", "--", "true"];
+    let mut worker = broker.command(&words).spawn().expect("the binary starts");
+    let began = Instant::now();
+    while get(&http, "/api/v1/workers").json()["workers"].as_array().is_none_or(Vec::is_empty) {
+        assert!(began.elapsed() < DEADLINE, "the worker has not come");
+        std::thread::yield_now();
+    }
+    let task = json!({"name": "songs.renamed", "id": "renamed", "queue": "video"});
+    assert_eq!(post(&http, "/api/v1/tasks", &task).status, 201);
+    let sentence = "1 task waits for a worker: none that serves the queue and takes tasks knows its \
+                    name.";
+    for path in ["/", "/queue?name=video"] {
+        let shown = page(&http, path).body;
+        assert!(shown.contains(sentence), "{path}: {shown}");
+        assert!(!shown.contains("All is well."), "{path}: {shown}");
+    }
+    let state = |shown: &str| shown.contains("No worker<") && !shown.contains("Busy<");
+    assert!(state(&page(&http, "/queues").body));
+    let sample = "celeriac_tasks_waiting_for{queue=\"video\",reason=\"no_worker\"} 1\n";
+    let figures = get(&http, "/metrics").body;
+    assert!(figures.contains(sample), "{figures}");
+    worker.kill().expect("it runs");
+    worker.wait().expect("it ends");
+}
+
+#[test]
+fn an_address_in_the_form_of_the_api_leads_to_the_page() {
+    let data = TempDir::new().expect("a folder");
+    let (_broker, http) = with_tasks(data.path(), &[]);
+    for (path, target) in [
+        ("/tasks/a%2Fb%3Fc=d&e%23f", "location: /task?id=a%2Fb%3Fc%3Dd%26e%23f"),
+        ("/queues/songs", "location: /queue?name=songs"),
+    ] {
+        let answer = get(&http, path);
+        assert_eq!(answer.status, 303, "{answer:?}");
+        assert!(answer.headers.lines().any(|line| line == target), "{answer:?}");
+    }
 }
 
 #[test]

@@ -58,7 +58,10 @@ fn a_queue_is_paused_set_purged_and_deleted_with_forms() {
     submit(&http, "two", json!({"countdown": "1h"}));
     let queue = || get(&http, "/api/v1/queues/songs").json();
     let paused = send(&http, "do=pause&queue=songs&back=%2Fqueue%3Fname%3Dsongs");
+    // The page after the action says so once, and nobody says what was not done.
     assert!(get(&http, target(&paused)).body.contains("The queue is paused."));
+    assert!(!get(&http, target(&paused)).body.contains("The queue is paused."));
+    assert!(!get(&http, "/?done=purged&n=99999").body.contains("99,999"));
     assert_eq!(queue()["paused"], true);
     send(&http, "do=resume-queue&queue=songs");
     assert_eq!(queue()["paused"], false);

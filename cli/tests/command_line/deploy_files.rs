@@ -177,14 +177,18 @@ fn the_image_has_the_paths_and_the_user_that_its_files_name() {
     command.arg("--check-config").env("CELERIAC_DATA", folder.path());
     let output = finish(command.env("CELERIAC_TOKEN", "t"), "");
     assert_eq!(output.code, Some(0), "{output:?}");
-    let port = one("EXPOSE");
-    assert!(output.stdout.contains(&format!("0.0.0.0:{port}")), "{output:?}");
+    let ports: Vec<&str> = one("EXPOSE").split(' ').collect();
+    assert_eq!(ports.len(), 2, "the protocol and HTTP");
 
     let compose = text("compose.yaml");
     for mounted in ["data:/data", "backups:/backups", "read_only: true", "cap_drop: [ALL]"] {
         assert!(compose.contains(mounted), "{mounted}");
     }
-    assert!(compose.contains(&format!("127.0.0.1:{port}:{port}")));
+    for port in ports {
+        assert!(output.stdout.contains(&format!("0.0.0.0:{port}")), "{output:?}");
+        assert!(compose.contains(&format!("127.0.0.1:{port}:{port}")));
+        assert!(text("README.md").contains(&format!("-p 127.0.0.1:{port}:{port}")));
+    }
     for page in [&compose, &text("README.md")] {
         assert!(page.contains(&format!("install -m 400 -o {number} /dev/stdin")), "{number}");
     }

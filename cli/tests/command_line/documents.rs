@@ -249,7 +249,7 @@ fn o13_a_ca_and_its_certificates_are_made_as_the_manual_says() {
 #[test]
 fn the_unit_and_its_backup_work_as_the_manual_says() {
     let mut reader = Reader::operator();
-    for name in ["celeriac.toml", "celeriac.service", "README.md"] {
+    for name in ["celeriac.toml", "celeriac.service", "README.md", "HTTP.md"] {
         let file = project().join("deploy").join(name);
         fs::copy(file, reader.folder().join(name)).expect("it is there");
     }
@@ -266,8 +266,10 @@ fn the_unit_and_its_backup_work_as_the_manual_says() {
     reader.types(restore);
     let tasks = reader.type_one("celeriac tasks --token-file /etc/celeriac/token");
     assert!(tasks.contains("before") && !tasks.contains("after"), "{tasks}");
-    let manual = reader.system("/usr/local/share/doc/celeriac/README.md");
-    assert!(manual.is_file(), "the unit names this file as its documentation");
+    for page in ["README.md", "HTTP.md"] {
+        let manual = reader.system(&format!("/usr/local/share/doc/celeriac/{page}"));
+        assert!(manual.is_file(), "a unit names {page} as its documentation");
+    }
 }
 
 #[test]

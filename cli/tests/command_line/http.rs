@@ -363,9 +363,12 @@ fn the_http_side_of_a_broker_elsewhere_names_no_token_but_the_one_of_its_caller(
     assert_eq!(broker.stop("TERM").code, Some(0));
     // Probes that follow each other share one look at the broker.
     let began = Instant::now();
-    while get(&http, "/healthz").status != 503 {
+    while get(&http, "/readyz").status != 503 {
         assert!(began.elapsed() < DEADLINE, "it looks at the broker");
     }
+    // The server itself lives, and nobody has to start it anew.
+    let alive = get(&http, "/healthz");
+    assert_eq!((alive.status, &*alive.body), (200, "serves, and the broker does not answer\n"));
     let gone = request(&http, "GET /api/v1/queues", &bearer, "");
     assert!([503, 504].contains(&gone.status), "{gone:?}");
     drop(web);

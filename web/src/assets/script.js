@@ -187,7 +187,7 @@
     };
     const follow = () => {
       if (isOn() && !document.hidden) { show("Live"); if (!source) start(); }
-      else { stop(); show(isOn() ? "Live" : "Stopped"); }
+      else { stop(); show("Live"); }
     };
     button.hidden = false;
     button.title = "Follow what happens, or stop";

@@ -153,7 +153,7 @@ async fn outcome(look: &Look, uri: &Uri, body: Unread) -> Result<Response, Probl
     let back = after(&action, back);
     let done = carry_out(look, action).await?;
     look.shared.callers.look_anew(&look.visitor.caller);
-    Ok(see(&look.visitor.site.to(&done.after(&back))))
+    Ok(see(&look.visitor.site.to(&done.after(look, &back))))
 }
 
 /// The page after an action: the one with its button, unless that page may be gone. A queue without

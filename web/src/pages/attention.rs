@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use celeriac_client::{BrokerInfo, QueueInfo, TaskInfo, WorkerStatus};
 use maud::{Markup, html};
 
+use super::look::Unserved;
+use super::queues;
 use super::show::{bytes, counted, queue_link, worker_link};
 use crate::site::Site;
 
@@ -17,6 +19,8 @@ pub(super) const OF_LATE: Duration = Duration::from_secs(3_600);
 pub(super) struct Seen<'a> {
     pub broker: Option<&'a BrokerInfo>,
     pub queues: Option<&'a [QueueInfo]>,
+    /// The ready tasks that no worker of their queue takes.
+    pub unserved: &'a Unserved,
     pub workers: Option<&'a [WorkerStatus]>,
     /// The tasks that failed last, and whether there are more.
     pub failed: Option<(&'a [TaskInfo], bool)>,
@@ -29,7 +33,7 @@ pub(super) fn attention(site: &Site, seen: &Seen) -> Markup {
         || seen.workers.is_none()
         || seen.failed.is_none();
     let mut lines = of_broker(site, seen.broker);
-    lines.extend(of_queues(site, seen.queues.unwrap_or_default()));
+    lines.extend(of_queues(site, seen.queues.unwrap_or_default(), seen.unserved));
     lines.extend(of_workers(site, seen.workers.unwrap_or_default()));
     lines.extend(of_failed(site, seen.failed));
     html! {
@@ -62,7 +66,7 @@ fn of_broker(site: &Site, broker: Option<&BrokerInfo>) -> Vec<Markup> {
     lines
 }
 
-fn of_queues(site: &Site, queues: &[QueueInfo]) -> Vec<Markup> {
+fn of_queues(site: &Site, queues: &[QueueInfo], unserved: &Unserved) -> Vec<Markup> {
     let is_alone = |queue: &&QueueInfo| queue.ready > 0 && queue.workers == 0 && !queue.paused;
     let is_full = |queue: &&QueueInfo| {
         let waits = queue.ready + queue.scheduled + queue.leased;
@@ -75,6 +79,13 @@ fn of_queues(site: &Site, queues: &[QueueInfo]) -> Vec<Markup> {
             (counted(queue.ready, "task that waits", "tasks that wait")) "."
         }
     });
+    let unknown = |queue: &QueueInfo| unserved.get(&queue.name).copied();
+    lines.extend(some(queues.iter().filter(|queue| unknown(queue).is_some()), |queue| {
+        html! {
+            (queue_link(site, &queue.name)) ": "
+            (queues::unserved(unknown(queue).unwrap_or_default()))
+        }
+    }));
     lines.extend(some(queues.iter().filter(|queue| queue.paused), |queue| {
         html! {
             (queue_link(site, &queue.name)) " is " b { "paused" } ", with "

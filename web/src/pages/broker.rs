@@ -29,7 +29,7 @@ fn all(look: &Look, broker: &Arc<BrokerInfo>) -> Markup {
             dt { "Version" } dd { (text(&broker.version)) ", protocol " (broker.protocol) }
             dt { "Started" } dd { (time(broker.started_at)) }
             @if let Some(memory) = broker.memory_bytes { dt { "Memory" } dd { (bytes(memory)) } }
-            dt { "Connections" } dd { (broker.connections) " of " (broker.connections_max) }
+            dt { "Connections" } dd { (count(broker.connections.into())) " of " (count(broker.connections_max.into())) }
             dt { "Workers" } dd {
                 (broker.workers) " connected"
                 @if broker.workers_lost > 0 { ", " (broker.workers_lost) " lost" }
@@ -65,11 +65,11 @@ fn disk(data: &DataUsage) -> Markup {
                 (bytes(data.usable_bytes)) "; low below " (bytes(data.disk_low_bytes))
             }
             dt { "Records" } dd {
-                (bytes(data.live_bytes)) " matter, of " (bytes(data.log_bytes))
+                (bytes(data.live_bytes)) " in use of " (bytes(data.log_bytes)) " written"
             }
             dt { "Files" } dd {
                 (bytes(data.file_bytes)) ", of which " (bytes(data.reusable_bytes))
-                " are used again"
+                " are free for new records"
             }
             dt { "Disk" } dd { (bytes(data.disk_free_bytes)) " free of " (bytes(data.disk_bytes)) }
         }

@@ -1,14 +1,44 @@
 //! What an action has done, on the page that the browser sees after it. The address holds a word of
-//! the list below and a number, so that a link of a stranger cannot put words onto a page.
+//! the list below and a number. The page says it once, and only to the caller who has done it: the
+//! same address says nothing after a reload, or to somebody to whom it was sent.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use super::look::Look;
 use super::show::counted;
 use crate::asked::Asked;
+use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::site::with_pairs;
 
+/// The most that waits for its page.
+const UNSAID_MAX: usize = 1_000;
+
+/// What callers have done, until their page has said it.
+#[derive(Default)]
+pub(crate) struct Unsaid(Mutex<VecDeque<(Caller, Done)>>);
+
+impl Unsaid {
+    fn note(&self, caller: &Caller, done: Done) {
+        let mut all = self.0.lock().expect("no panic while it is locked");
+        if all.len() == UNSAID_MAX {
+            all.pop_front();
+        }
+        all.push_back((caller.clone(), done));
+    }
+
+    /// Whether the caller has done this, and no page has said it.
+    pub(super) fn take(&self, caller: &Caller, done: Done) -> bool {
+        let mut all = self.0.lock().expect("no panic while it is locked");
+        let place = all.iter().position(|(who, what)| who == caller && *what == done);
+        place.is_some_and(|place| all.remove(place).is_some())
+    }
+}
+
 /// What was done, and to how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Done {
+pub(crate) struct Done {
     what: &'static str,
     count: u64,
 }
@@ -51,8 +81,14 @@ impl Done {
         }
     }
 
+    /// The path of the page that says what was done.
+    pub(super) fn after(self, look: &Look, path: &str) -> String {
+        look.shared.unsaid.note(&look.visitor.caller, self);
+        self.behind(path)
+    }
+
     /// This path, with what was done behind it.
-    pub(super) fn after(self, path: &str) -> String {
+    fn behind(self, path: &str) -> String {
         with_pairs(path, [("done", self.what), ("n", &self.count.to_string())])
     }
 }
@@ -79,11 +115,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_done_is_said_once_and_to_nobody_else() {
+        let caller = |token: &str| Caller {
+            token: token.into(),
+            address: [10, 0, 0, 1].into(),
+            certificate: None,
+        };
+        let (unsaid, done) = (Unsaid::default(), Done::new("purged", 3).expect("a word"));
+        unsaid.note(&caller("a"), done);
+        assert!(!unsaid.take(&caller("b"), done));
+        assert!(!unsaid.take(&caller("a"), Done::new("purged", 99_999).expect("a word")));
+        assert!(unsaid.take(&caller("a"), done));
+        assert!(!unsaid.take(&caller("a"), done));
+        for _ in 0..2 * UNSAID_MAX {
+            unsaid.note(&caller("a"), done);
+        }
+        assert_eq!(unsaid.0.lock().expect("no panic").len(), UNSAID_MAX);
+    }
+
+    #[test]
     fn a_link_cannot_put_words_onto_a_page() {
         let mut asked = Asked::of("done=purged&n=1200&x=1");
         let done = taken(&mut asked).expect("known").expect("there");
         assert_eq!(done.sentence(), "1,200 tasks were revoked. The queue is empty.");
-        assert_eq!(done.after("/queue?name=a"), "/queue?name=a&done=purged&n=1200");
+        assert_eq!(done.behind("/queue?name=a"), "/queue?name=a&done=purged&n=1200");
         assert_eq!(without_done("/queue?name=a&done=purged&n=1200"), "/queue?name=a");
         assert!(taken(&mut Asked::of("done=<b>Send+me+money</b>")).is_err());
         assert_eq!(taken(&mut Asked::of("x=1")), Ok(None));

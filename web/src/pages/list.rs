@@ -28,7 +28,7 @@ pub(super) enum Order {
 impl Order {
     pub(super) const ALL: [(Self, &'static str, &'static str); 3] = [
         (Self::Newest, "newest", "Newest first"),
-        (Self::Ended, "ended", "Just ended (of the last 10,000)"),
+        (Self::Ended, "ended", "Latest ended first (of the last 10,000)"),
         (Self::Kept, "kept", "As the broker keeps them"),
     ];
 
@@ -154,6 +154,7 @@ impl List {
                     span.dim {
                         "Looked at " (count(page.looked)) " of " (count(page.total)) " tasks."
                         @if next.is_none() { " This is the end of the list." }
+                        @else { " The list goes on." }
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! What the pages read of the broker, on behalf of their visitor.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +15,12 @@ use crate::problem::Problem;
 use crate::query::shortened;
 use crate::router::Shared;
 use crate::visitor::Visitor;
+
+/// The most queues whose ready tasks are told apart by their names.
+const UNSERVED_QUEUES: usize = 1_000;
+
+/// The number of ready tasks whose names no worker of their queue knows, by queue.
+pub(super) type Unserved = HashMap<String, u64>;
 
 /// The view of one visitor.
 pub(super) struct Look {
@@ -102,6 +110,24 @@ impl Look {
             None => self.ask_queue(name).await?,
         };
         queue.ok_or_else(|| Problem::not_found(format!("there is no queue {}", shortened(name))))
+    }
+
+    /// Which of these queues have ready tasks that none of their workers takes, although there are
+    /// workers. The broker is asked only where there may be some.
+    pub(super) async fn unserved(&self, queues: &[QueueInfo]) -> Unserved {
+        let may_have = |queue: &&QueueInfo| queue.ready > 0 && queue.workers > 0 && !queue.paused;
+        let mut queues: Vec<&QueueInfo> = queues.iter().filter(may_have).collect();
+        queues.sort_by_key(|queue| Reverse(queue.ready));
+        queues.truncate(UNSERVED_QUEUES);
+        if queues.is_empty() {
+            return Unserved::new();
+        }
+        let names: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        // A broker that does not count them names none.
+        let stats = self.ask(async |client| client.stats_of(&names).await).await;
+        let stats = stats.map(|stats| stats.queues).unwrap_or_default();
+        let waiting = stats.into_iter().map(|queue| (queue.name, queue.waiting_no_worker));
+        waiting.filter(|(_, tasks)| *tasks > 0).collect()
     }
 
     async fn ask_queue(&self, name: &str) -> Result<Option<Arc<QueueInfo>>, Problem> {

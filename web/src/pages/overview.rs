@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::Page;
 use super::attention::{Seen, attention};
 use super::layout::Tab;
-use super::look::{Look, part};
+use super::look::{Look, Unserved, part};
 use super::show::{bytes, count, counted, empty, rate, tile, time};
 use super::{queues, rows};
 use crate::asked::Asked;
@@ -29,22 +29,24 @@ pub(super) async fn page(look: &Look, asked: Asked) -> Result<Page, Problem> {
     });
     let (broker, queues, workers, failed) =
         tokio::join!(look.broker(), look.queues(), look.workers(), failed);
+    let unserved = look.unserved(queues.as_deref().unwrap_or_default()).await;
     let seen = Seen {
         broker: broker.as_deref().ok(),
         queues: queues.as_deref().ok(),
+        unserved: &unserved,
         workers: workers.as_deref().ok(),
         failed: failed.as_ref().ok().map(|page| (&*page.tasks, page.cursor.is_some())),
     };
     let notes = attention(site, &seen);
     let sums = part(queues.clone(), "the queues", |queues| figures(&queues))?;
     let broker = part(broker, "the broker", |broker| of_broker(&broker))?;
-    let busiest = part(queues, "the queues", |queues| busiest(site, &queues))?;
+    let busiest = part(queues, "the queues", |queues| busiest(site, &queues, &unserved))?;
     let failed = part(failed, "tasks", |page| latest(site, &page))?;
     Ok(Page::new(Tab::Overview, "Overview")
         .live("attention", notes)
         .live("figures", html! { (sums) (broker) })
         .live("queues", html! { h2 { "Queues" } (busiest) })
-        .live("failed", html! { h2 { "Failed last" } (failed) }))
+        .live("failed", html! { h2 { "Latest failures" } (failed) }))
 }
 
 /// The sums over all queues.
@@ -88,7 +90,7 @@ fn of_broker(broker: &Arc<BrokerInfo>) -> Markup {
 }
 
 /// The queues with the most to do.
-fn busiest(site: &Site, all: &[QueueInfo]) -> Markup {
+fn busiest(site: &Site, all: &[QueueInfo], unserved: &Unserved) -> Markup {
     if all.is_empty() {
         return empty(
             "There is no queue yet. A queue begins with its first task or its first worker.",
@@ -101,7 +103,7 @@ fn busiest(site: &Site, all: &[QueueInfo]) -> Markup {
     });
     shown.truncate(QUEUES);
     html! {
-        (queues::table_of(site, &shown))
+        (queues::table_of(site, &shown, unserved))
         @if all.len() > QUEUES {
             p { a href=(site.to("/queues")) {
                 "All " (counted(all.len() as u64, "queue", "queues"))

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::actions::{button, hidden, hidden_text};
 use super::layout::Tab;
-use super::look::{Look, part};
+use super::look::{Look, Unserved, part};
 use super::show::{
     bytes, count, empty, rate, span, table, task_link, tile, time_or_dash, word_of_shell,
 };
@@ -33,9 +33,10 @@ pub(super) async fn page(look: &Look, mut asked: Asked) -> Result<Page, Problem>
     let list = LISTS.iter().find(|(known, ..)| *known == list);
     let list = list.ok_or_else(|| Problem::invalid("the queue has no such list"))?;
     let queue = look.queue(&name).await?;
+    let unserved = look.unserved(std::slice::from_ref(&*queue)).await;
     let back = with_pairs("/queue", [("name", queue.name.as_str()), ("list", list.0)]);
     let page = Page::new(Tab::Queues, format!("Queue {name}"))
-        .live("figures", figures(&queue))
+        .live("figures", figures(&queue, &unserved))
         .live("actions", actions(look, &queue, &back))
         .fixed(settings(look, &queue, &back))
         .fixed(tabs(look, &queue, list.0));
@@ -52,10 +53,11 @@ pub(super) async fn page(look: &Look, mut asked: Asked) -> Result<Page, Problem>
     Ok(page.live("list", rows))
 }
 
-fn figures(queue: &QueueInfo) -> Markup {
+fn figures(queue: &QueueInfo, unserved: &Unserved) -> Markup {
     let oldest = (queue.ready > 0).then(|| span(queue.oldest_ready));
     html! {
-        p { (queues::state(queue)) }
+        p { (queues::state(queue, unserved)) }
+        @if let Some(tasks) = unserved.get(&queue.name) { p.notice { (queues::unserved(*tasks)) } }
         dl.tiles {
             (tile("Ready", &count(queue.ready), html! {
                 @if let Some(oldest) = oldest { "oldest " (oldest) }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::Page;
 use super::layout::Tab;
-use super::look::{Look, part};
+use super::look::{Look, Unserved, part};
 use super::show::{count, counted, dot, empty, queue_link, rate, span, table};
 use crate::asked::Asked;
 use crate::problem::Problem;
@@ -19,8 +19,10 @@ pub(super) async fn page(look: &Look, mut asked: Asked) -> Result<Page, Problem>
     let after = asked.take("after")?;
     asked.finish()?;
     let site = &look.visitor.site;
-    let list = part(look.queues().await, "the queues", |queues| {
-        list(site, &queues, &part_of_name, after.as_deref())
+    let queues = look.queues().await;
+    let unserved = look.unserved(queues.as_deref().unwrap_or_default()).await;
+    let list = part(queues, "the queues", |queues| {
+        list(site, &queues, &unserved, &part_of_name, after.as_deref())
     })?;
     let search = html! {
         form.filters {
@@ -32,7 +34,13 @@ pub(super) async fn page(look: &Look, mut asked: Asked) -> Result<Page, Problem>
     Ok(Page::new(Tab::Queues, "Queues").fixed(search).live("queues", list))
 }
 
-fn list(site: &Site, queues: &[QueueInfo], part: &str, after: Option<&str>) -> Markup {
+fn list(
+    site: &Site,
+    queues: &[QueueInfo],
+    unserved: &Unserved,
+    part: &str,
+    after: Option<&str>,
+) -> Markup {
     let mut found: Vec<&QueueInfo> =
         queues.iter().filter(|queue| queue.name.contains(part)).collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -50,7 +58,7 @@ fn list(site: &Site, queues: &[QueueInfo], part: &str, after: Option<&str>) -> M
     html! {
         p.dim { (counted(all as u64, "queue", "queues")) }
         @if found.is_empty() { (empty("No queue has this in its name.", None)) }
-        @else { (table_of(site, &found)) }
+        @else { (table_of(site, &found, unserved)) }
         p.pages {
             @if after.is_some() { a href=(site.link("/queues", &[("part", part)])) { "First page" } }
             @if let Some(last) = last {
@@ -61,7 +69,7 @@ fn list(site: &Site, queues: &[QueueInfo], part: &str, after: Option<&str>) -> M
 }
 
 /// A table of queues.
-pub(super) fn table_of(site: &Site, queues: &[&QueueInfo]) -> Markup {
+pub(super) fn table_of(site: &Site, queues: &[&QueueInfo], unserved: &Unserved) -> Markup {
     let head = html! {
         th scope="col" { "Queue" }
         th scope="col" { "State" }
@@ -81,7 +89,7 @@ pub(super) fn table_of(site: &Site, queues: &[&QueueInfo]) -> Markup {
             @for queue in queues {
                 tr {
                     td { (queue_link(site, &queue.name)) }
-                    td { (state(queue)) }
+                    td { (state(queue, unserved)) }
                     td.n { (count(queue.ready)) }
                     td.n.wide { (count(queue.scheduled)) }
                     td.n { (count(queue.leased)) }
@@ -98,11 +106,22 @@ pub(super) fn table_of(site: &Site, queues: &[&QueueInfo]) -> Markup {
     )
 }
 
+/// What to do about tasks that no worker of their queue takes.
+pub(super) fn unserved(tasks: u64) -> Markup {
+    html! {
+        (counted(tasks, "task waits", "tasks wait")) " for a worker: none that serves the queue and "
+        "takes tasks knows " (if tasks == 1 { "its name" } else { "their names" }) "."
+    }
+}
+
 /// Whether a queue delivers, as a dot and a word.
-pub(super) fn state(queue: &QueueInfo) -> Markup {
+pub(super) fn state(queue: &QueueInfo, unserved: &Unserved) -> Markup {
+    let unserved = unserved.get(&queue.name).copied().unwrap_or_default();
     match queue {
         queue if queue.paused => dot("paused", "Paused"),
         queue if queue.workers == 0 && queue.ready > 0 => dot("failure", "No worker"),
+        queue if unserved > 0 && unserved >= queue.ready => dot("failure", "No worker"),
+        _ if unserved > 0 => dot("failure", "No worker for some"),
         queue if queue.ready + queue.leased > 0 => dot("started", "Busy"),
         _ => dot("idle", "Idle"),
     }

@@ -39,7 +39,11 @@ fn row(site: &Site, task: &TaskInfo, has_ticks: bool) -> Markup {
                         aria-label={ "Choose " (text(&task.id)) };
                 }
             }
-            td.task { b { (title(task)) } br; (task_link(site, &task.id)) }
+            td.task {
+                b { (title(task)) } br; (task_link(site, &task.id))
+                // A narrow window has no room for the last column.
+                div.narrow { (detail(site, task)) }
+            }
             td { (state(task.state)) }
             td.wide { (queue_link(site, &task.queue)) }
             td.n.wide { (attempts(task)) }

@@ -38,6 +38,13 @@ pub(super) fn time(at: SystemTime) -> Markup {
     html! { time datetime=(exact) title=(exact) { (relative(ms(at), now_ms())) } }
 }
 
+/// A time by the clock in UTC, as a log has it.
+pub(super) fn clock(at: SystemTime) -> String {
+    let exact = rfc3339(ms(at));
+    let seconds = exact.get(..19).unwrap_or(&exact);
+    seconds.replace('T', " ") + " UTC"
+}
+
 /// A time that may not be there.
 pub(super) fn time_or_dash(at: Option<SystemTime>) -> Markup {
     match at {

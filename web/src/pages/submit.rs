@@ -25,15 +25,15 @@ use crate::visitor::Visitor;
 type Field = (&'static str, &'static str, &'static str, bool);
 
 const FIELDS: [Field; 11] = [
-    ("name", "Name", "songs.cluster", false),
-    ("args", "Arguments, a JSON array", "[]", true),
-    ("kwargs", "Named arguments, a JSON object", "{}", true),
-    ("queue", "Queue", "default", false),
+    ("name", "Name, which is needed", "such as songs.cluster", false),
+    ("args", "Arguments, a JSON array", "none: []", true),
+    ("kwargs", "Named arguments, a JSON object", "none: {}", true),
+    ("queue", "Queue", "the queue default", false),
     ("id", "Id", "a new UUID", false),
-    ("priority", "Priority, 0 to 9", "4", false),
+    ("priority", "Priority, 0 to 9", "the usual one: 4", false),
     ("countdown", "Starts in", "now", false),
     ("expires", "Expires in", "never", false),
-    ("max_attempts", "Most attempts", "as the broker says", false),
+    ("max_attempts", "Attempts at most", "as the broker says", false),
     ("time_limit", "Time limit", "none", false),
     ("tags", "Tags, with commas between them", "", false),
 ];
@@ -76,7 +76,7 @@ async fn send(look: &Look, asked: Asked) -> Result<String, Problem> {
     let submitted = outcome.map_err(|refusal| Problem::from(Error::from(refusal)))?;
     let page = with_pairs("/task", [("id", submitted.id.as_str())]);
     let outcome = SubmittedDocument::new(&submitted).outcome();
-    Ok(Done::new(outcome, 0).map_or(page.clone(), |done| done.after(&page)))
+    Ok(Done::new(outcome, 0).map_or(page.clone(), |done| done.after(look, &page)))
 }
 
 /// The task that the fields describe: the same document that programs send.

@@ -11,7 +11,7 @@ use super::actions::{button, hidden, hidden_text};
 use super::layout::Tab;
 use super::look::{Look, part};
 use super::rows::{self, attempts, title, waits_for};
-use super::show::{count, queue_link, span, state, task_link, text, time, worker_link};
+use super::show::{clock, count, queue_link, span, state, task_link, text, time, worker_link};
 use super::{payload, show};
 use crate::api::tasks::check_ids;
 use crate::asked::Asked;
@@ -141,7 +141,7 @@ fn facts(look: &Look, task: &TaskInfo) -> Markup {
                 dt { "Parent" } dd { (task_link(site, &task.parent_id)) }
             }
             @if !task.root_id.is_empty() && task.root_id != task.id {
-                dt { "Tree of" } dd { (task_link(site, &task.root_id)) }
+                dt { "Root of its tree" } dd { (task_link(site, &task.root_id)) }
             }
         }
         (actions(look, task))
@@ -223,7 +223,10 @@ fn timeline(look: &Look, task: &TaskInfo) -> Markup {
     html! {
         ol.timeline {
             @for (at, kind, what) in &events {
-                li class={ "is-" (kind) } { span.dot aria-hidden="true" {} (what) " " (time(*at)) }
+                li class={ "is-" (kind) } {
+                    span.dot aria-hidden="true" {} (what) " " (time(*at)) " "
+                    span.clock { (clock(*at)) }
+                }
             }
             (ahead(task))
         }

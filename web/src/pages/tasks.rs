@@ -87,18 +87,18 @@ fn rows_of(look: &Look, kind: &Kind, list: &List, page: &TaskPage) -> Markup {
 /// The filter as a form whose address can be sent to others.
 fn form(look: &Look, kind: &Kind, list: &List) -> Markup {
     let filter = &list.filter;
-    let field = |name: &str, label: &str, value: &Option<String>| {
+    let field = |name: &str, label: &str, value: &Option<String>, hint: &str| {
         html! {
             label { (label) " "
                 input name=(name) value=(value.as_deref().unwrap_or_default()) maxlength="255"
-                    autocomplete="off" spellcheck="false"; }
+                    placeholder=(hint) autocomplete="off" spellcheck="false"; }
         }
     };
     let chosen = filter.state.as_deref().unwrap_or_default();
     html! {
         form.filters action=(look.visitor.site.to(kind.path)) {
-            (field("queue", "Queue", &filter.queue))
-            (field("name", "Name", &filter.name))
+            (field("queue", "Queue", &filter.queue, "its whole name"))
+            (field("name", "Name", &filter.name, "the whole name"))
             @if kind.tab == Tab::Tasks {
                 label { "State "
                     select name="state" {
@@ -112,11 +112,11 @@ fn form(look: &Look, kind: &Kind, list: &List) -> Markup {
                     }
                 }
             }
-            (field("tag", "Tag", &filter.tag))
-            (field("id_prefix", "Id begins with", &filter.id_prefix))
-            (field("root_id", "Tree of", &filter.root_id))
-            (field("older_than", "Older than", &filter.older_than))
-            (field("newer_than", "Newer than", &filter.newer_than))
+            (field("tag", "Tag", &filter.tag, "the whole tag"))
+            (field("id_prefix", "Id begins with", &filter.id_prefix, ""))
+            (field("root_id", "Root of its tree", &filter.root_id, "the whole id"))
+            (field("older_than", "Older than", &filter.older_than, "such as 2h"))
+            (field("newer_than", "Newer than", &filter.newer_than, "such as 30m"))
             label { "Order "
                 select name="order" {
                     @for (order, name, label) in Order::ALL {

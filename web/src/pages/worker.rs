@@ -36,8 +36,8 @@ fn facts(look: &Look, worker: &WorkerStatus) -> Markup {
             dt { "State" } dd { (workers::state(worker)) }
             dt { "Host" } dd { (text(&worker.hostname)) ", process " (worker.pid) }
             dt { "Runs" } dd {
-                (workers::held(worker)) " of " (worker.concurrency) " at once; it may hold "
-                (worker.credit)
+                (workers::held(worker)) " of " (worker.concurrency) " at once; it asks for "
+                (worker.credit) " tasks"
             }
             dt { "Memory" } dd { (bytes(worker.memory_bytes)) }
             dt { "Connected" } dd { (time(worker.connected_at)) }
@@ -49,7 +49,7 @@ fn facts(look: &Look, worker: &WorkerStatus) -> Markup {
         }
         div.actions {
             @if worker.quiet { (of("resume-worker", "Take tasks again")) }
-            @else { (of("quiet", "Take no more tasks")) }
+            @else { (of("quiet", "Quiet: take no more tasks")) }
             (of("shutdown", "Shut down…"))
         }
     }

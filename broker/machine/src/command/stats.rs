@@ -32,7 +32,7 @@ pub struct QueueStats {
     pub workers: u32,
     pub slots_busy: u64,
     pub slots_free: u64,
-    /// Ready tasks that wait for the end of a pause, or for a worker.
+    /// Ready tasks that wait for the end of a pause, or for a worker that knows their name.
     pub waiting_paused: u64,
     pub waiting_no_worker: u64,
     pub counters: QueueCounters,

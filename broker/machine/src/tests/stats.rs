@@ -213,6 +213,38 @@ fn a_worker_has_its_slots_in_each_of_its_queues_while_it_is_connected() {
 }
 
 #[test]
+fn tasks_whose_name_no_worker_of_the_queue_knows_wait_for_a_worker() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a b
+            c: Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit x y name=renamed
+            c: Created { state: Queued }, Created { state: Queued }
+        stats
+            c: default: ready 3 leased 1 bytes 40 workers 1 busy 1 unserved 2 oldest 1000000; submitted 4 delivered 1 waits [1 up to 5] 0ms | broker: up 0ms connections 2 workers 1 lost 0 tasks 4
+        connect v runs=renamed queues=night
+            v: welcome new leases []
+        stats
+            c: default: ready 3 leased 1 bytes 40 workers 1 busy 1 unserved 2 oldest 1000000; submitted 4 delivered 1 waits [1 up to 5] 0ms | night: workers 1 busy 1 | broker: up 0ms connections 3 workers 2 lost 0 tasks 4
+        connect u runs=renamed
+            u: welcome new leases []
+        stats
+            c: default: ready 3 leased 1 bytes 40 workers 2 busy 2 oldest 1000000; submitted 4 delivered 1 waits [1 up to 5] 0ms | night: workers 1 busy 1 | broker: up 0ms connections 4 workers 3 lost 0 tasks 4
+        quiet u
+            u: order Quiet
+            c: count 1
+        stats
+            c: default: ready 3 leased 1 bytes 40 workers 2 busy 2 unserved 2 oldest 1000000; submitted 4 delivered 1 waits [1 up to 5] 0ms | night: workers 1 busy 1 | broker: up 0ms connections 4 workers 3 lost 0 tasks 4
+    "#]]);
+}
+
+#[test]
 fn a_client_with_a_scope_gets_the_counters_of_its_queues_alone() {
     check(expect![[r#"
         connect a

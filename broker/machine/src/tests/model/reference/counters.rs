@@ -157,6 +157,15 @@ impl Reference {
         let serves =
             |session: &&super::Session| session.is_connected && session.queues.contains(&queue);
         let workers = self.sessions.values().filter(serves).count() as u32;
+        let knows = |name: &u8| {
+            let mut servers = self.sessions.values().filter(serves);
+            servers.any(|session| session.names.contains(name))
+        };
+        let unserved = self.ids(|task| {
+            let submit = &task.submit;
+            submit.queue == queue && task.state == State::Queued && !knows(&submit.name)
+        });
+        let unserved = unserved.len() as u64;
         let (paused, ready) = (self.paused.contains(&queue), count(State::Queued));
         Present {
             leased: count(State::Leased),
@@ -164,7 +173,7 @@ impl Reference {
             oldest_ready_at: oldest.map(|id| self.now.wall - self.waited(*id) as i64),
             workers,
             waiting_paused: if paused { ready } else { 0 },
-            waiting_no_worker: if !paused && workers == 0 { ready } else { 0 },
+            waiting_no_worker: if paused { 0 } else { unserved },
         }
     }
 }

@@ -1,0 +1,28 @@
+//! The ready tasks of a queue, counted by name. So the figures say how many of them have a name
+//! that no worker knows, and nobody looks at the tasks for it.
+
+use std::collections::BTreeMap;
+
+use crate::keys::NameKey;
+
+/// Names without a ready task are not kept.
+#[derive(Debug, Default)]
+pub(crate) struct ReadyNames(BTreeMap<NameKey, u64>);
+
+impl ReadyNames {
+    pub fn add(&mut self, name: NameKey) {
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    pub fn remove(&mut self, name: NameKey) {
+        let count = self.0.get_mut(&name).expect("a ready task was counted");
+        *count -= 1;
+        if *count == 0 {
+            self.0.remove(&name);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (NameKey, u64)> {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+}
