@@ -232,10 +232,12 @@ fn o49_a_name_with_a_line_break_is_the_same_name_after_a_form() {
     for page in ["/tasks", "/task?id=x%0Ay", "/queue?name=x%0Ay", "/tasks?tag=x%0Ay"] {
         let body = get(&http, page).body;
         // What a visitor types is shown as it is.
-        let values = body.split("<input type=\"hidden\"").skip(1);
-        let values = values.filter_map(|field| field.split_once(" value=\"")).map(|it| it.1);
-        let values = values.filter_map(|rest| rest.split('"').next());
-        let values: Vec<&str> = values.collect();
+        let is_untyped = |field: &&str| {
+            ["hidden", "checkbox"].iter().any(|kind| field.contains(&format!("type=\"{kind}\"")))
+        };
+        let fields = body.split("<input ").skip(1).filter_map(|rest| rest.split('>').next());
+        let values = fields.filter(is_untyped).filter_map(|field| field.split_once("value=\""));
+        let values: Vec<&str> = values.filter_map(|(_, rest)| rest.split('"').next()).collect();
         assert!(!values.is_empty() && values.iter().all(|it| !it.contains(['\r', '\n'])), "{page}");
         assert!(values.contains(&"x%0Ay"), "{page}: {values:?}");
     }

@@ -41,7 +41,7 @@ fn programs_read_what_a_queue_has_counted() {
         "dead": 1,
         "workers": 1,
         "slots_busy": 0,
-        "waiting_no_worker": 0,
+        "waiting_no_worker": 1,
         "submitted_total": 3,
         "succeeded_total": 0,
         "failed_total": 1,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Blocks in these languages are commands that a reader pastes into a terminal.
 const COMMANDS: [&str; 2] = ["sh", "console"];
 /// Blocks in these languages are no commands. Other tests read most of them.
-const OTHERS: [&str; 7] =
-    ["python", "rust", "rust,ignore", "rust,no_run", "text", "toml", "transcript"];
+const OTHERS: [&str; 8] =
+    ["nginx", "python", "rust", "rust,ignore", "rust,no_run", "text", "toml", "transcript"];
 
 /// A fenced block of a document.
 #[derive(Debug)]
