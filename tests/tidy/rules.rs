@@ -68,10 +68,12 @@ fn has_number(name: &str) -> bool {
     rest.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
 }
 
-/// The tests of the Python package.
+/// The tests in Python: those of the Python package, and those of the packages of a release.
 fn python_tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for file in files().iter().filter(|file| file.path.starts_with("python/tests/")) {
+    let folders = ["python/tests/", "tests/packages/"];
+    let is_test = |file: &&Source| folders.iter().any(|folder| file.path.starts_with(folder));
+    for file in files().iter().filter(is_test) {
         for line in file.text.lines() {
             let line = line.trim_start().trim_start_matches("async ");
             let name = line.strip_prefix("def ").and_then(|rest| rest.split('(').next());
