@@ -31,6 +31,12 @@ const CRATES: &[Rule] = &[
         project: &["celeriac-proto", "celeriac-record"],
         never: &["tokio", "clap", "serde", "prost"],
     },
+    // It knows times alone.
+    Rule {
+        folder: "broker/ticks",
+        project: &[],
+        never: &["tokio", "sled", "clap", "tracing", "serde", "prost"],
+    },
     Rule {
         folder: "broker",
         project: &["celeriac-proto", "celeriac-record", "celeriac-machine", "celeriac-store"],

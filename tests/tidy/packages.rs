@@ -8,7 +8,7 @@ use super::Findings;
 use super::source;
 
 /// The folders of the published crates.
-const CRATES: [(&str, &str); 9] = [
+const CRATES: [(&str, &str); 10] = [
     ("proto", "celeriac-proto"),
     ("client", "celeriac-client"),
     ("worker", "celeriac-worker"),
@@ -17,6 +17,7 @@ const CRATES: [(&str, &str); 9] = [
     ("broker/record", "celeriac-record"),
     ("broker/machine", "celeriac-machine"),
     ("broker/store", "celeriac-store"),
+    ("broker/ticks", "celeriac-ticks"),
     ("cli", "celeriac"),
 ];
 

@@ -308,6 +308,7 @@ impl Medium for Journal {
             return Err(error);
         }
         self.shared.archive.inspect()?;
+        self.shared.segments.inspect()?;
         let written = self.write_batch(chunks)?;
         for segment in &written.segments {
             self.shared.segments.sync(*segment)?;

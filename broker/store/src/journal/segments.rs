@@ -31,11 +31,17 @@ pub trait Segments: Send + Sync {
     /// When the system refuses the read, or the segment is shorter.
     fn read(&self, segment: u32, offset: u32, buffer: &mut [u8]) -> Result<(), Error>;
 
+    /// Checks that all segments are where the next start looks for them, and as long as they were.
+    ///
+    /// # Errors
+    /// When a segment was removed, replaced or cut short.
+    fn inspect(&self) -> Result<(), Error>;
+
     /// Writes bytes within the length of a segment. They are durable after the next
     /// [`sync`](Self::sync).
     ///
     /// # Errors
-    /// When the system refuses the write, or the segment was removed or cut short meanwhile.
+    /// When the system refuses the write.
     fn write(&self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), Error>;
 
     /// Makes all that was written to a segment durable.

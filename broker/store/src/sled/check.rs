@@ -93,8 +93,9 @@ pub(super) fn check_as(
     format: u32,
     tell: impl FnOnce(&Path),
 ) -> Result<Report, Error> {
+    guard::refuse_unknown_journal(folder, format)?;
     let Some(note) = Watch::default().read_note(folder)? else {
-        if guard::is_unconfirmed(folder)? {
+        if guard::is_unconfirmed(folder, format)? {
             return Ok(Count::default().report(format, 0, None));
         }
         return Err(folder.damaged("its file `durable` is missing or cannot be read"));

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
 use super::files::{
     PRIVATE_FILE, is_of_a_new_folder, make_folder, make_or_open, refuse_irregular, sync_folder,
     write_synced,
@@ -95,6 +98,10 @@ impl Folder {
         };
         if let Some(lock) = &lock {
             wait_for_lock(&path, || lock.try_lock_shared())?;
+        }
+        // A broker holds this lock too: its file `lock` may have been removed.
+        if let Ok(database) = File::open(path.join("db")) {
+            wait_for_lock(&path, || database.try_lock_shared())?;
         }
         Ok(Self { path, lock })
     }
@@ -257,6 +264,19 @@ impl Folder {
         room_in(&self.path)
     }
 
+    /// Whether the folder can take so many bytes more. The disk may say that it has room where a
+    /// quota leaves none, so a file without a name takes the room for a moment.
+    pub(super) fn has_room_for(&self, bytes: u64) -> Result<bool, Error> {
+        if self.room()?.free_bytes < bytes {
+            return Ok(false);
+        }
+        let (flags, mode) = (OFlags::TMPFILE | OFlags::WRONLY, Mode::RUSR | Mode::WUSR);
+        let taken = rustix::fs::open(&self.path, flags, mode)
+            .and_then(|file| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes));
+        // Not every file system can do this.
+        Ok(!matches!(taken, Err(Errno::NOSPC | Errno::DQUOT)))
+    }
+
     pub(super) fn has_ballast(&self) -> bool {
         self.path.join("ballast").exists()
     }
@@ -271,7 +291,7 @@ impl Folder {
         let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(
             |file| {
                 file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
-                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+                rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
                 Ok(())
             },
         );
@@ -332,7 +352,7 @@ fn parse_format(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes).ok()?;
     let number =
         text.strip_prefix("celeriac data folder, format ")?.split(',').next()?.parse().ok()?;
-    (format_text(number) == text).then_some(number)
+    (number > 0 && format_text(number) == text).then_some(number)
 }
 
 #[cfg(test)]
@@ -343,6 +363,7 @@ mod tests {
     fn format_with_a_flipped_bit_is_no_format() {
         let whole = format_text(1).into_bytes();
         assert_eq!(parse_format(&whole), Some(1));
+        assert_eq!(parse_format(format_text(0).as_bytes()), None);
         for bit in 0..whole.len() * 8 {
             let mut broken = whole.clone();
             broken[bit / 8] ^= 1 << (bit % 8);

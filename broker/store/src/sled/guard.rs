@@ -21,6 +21,7 @@ use super::scan::scan;
 use super::segments::{SegmentFiles, is_finished_segment};
 use crate::error::Error;
 use crate::journal::Reading;
+use crate::medium::FORMAT_WITHOUT_JOURNAL;
 use crate::survey::{self, Survey};
 
 /// A trial that takes longer than this never ends: one of sled's threads has ended.
@@ -29,6 +30,8 @@ const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
 const REHEARSAL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// An interrupted creation leaves a small file. The store does not search a larger file.
 const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The blocks that a creation writes into the journal.
+const CREATION_BLOCKS: u64 = 1;
 /// Room that has to stay free beside the copy.
 pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -50,7 +53,34 @@ pub(super) fn read_journal(
     config: Option<JournalConfig>,
 ) -> Result<Reading, Error> {
     let segments = SegmentFiles::open(folder, config)?;
-    Reading::of(Arc::new(segments)).map_err(|error| error.into_error(folder.path()))
+    let has_notes = segments.has_notes();
+    let reading = Reading::of(Arc::new(segments));
+    let reading = reading.map_err(|error| error.into_error(folder.path()))?;
+    if !has_notes && reading.blocks() > CREATION_BLOCKS {
+        return Err(folder.damaged("its file `durable` is cut short"));
+    }
+    Ok(reading)
+}
+
+/// Refuses a folder whose format has no journal and which holds the journal of a broker: its file
+/// `format` is of another time. The start would make a new journal in place of that one.
+pub(super) fn refuse_unknown_journal(folder: &Folder, format: u32) -> Result<(), Error> {
+    if format > FORMAT_WITHOUT_JOURNAL || !has_segments(folder)? {
+        return Ok(());
+    }
+    // A start that makes a journal for the folder of an earlier version may have been interrupted
+    // before its first block.
+    if read_journal(folder, None)?.blocks() == 0 {
+        return Ok(());
+    }
+    Err(folder.damaged(format!(
+        "its file `format` says {format}, a format without a journal, but it holds a journal with \
+         tasks: its files are not all of one time"
+    )))
+}
+
+fn has_segments(folder: &Folder) -> Result<bool, Error> {
+    Ok(folder.names(folder.path())?.iter().any(|name| is_finished_segment(name)))
 }
 
 /// Surveys the log of a folder: sled's part, and the journal's part over it.
@@ -96,17 +126,20 @@ pub(super) fn doubt(
     Ok(gap.or(snapshot).or_else(|| scan.suspicion(note)))
 }
 
-/// Whether a folder without a note may be made again, because nothing in it was ever confirmed.
-pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
-    // The creation writes one block of the journal.
-    if folder.names(folder.path())?.iter().any(|name| is_finished_segment(name))
-        && read_journal(folder, None)?.blocks() > 1
-    {
+/// Whether a folder of this format without a note may be made again, because nothing in it was ever
+/// confirmed.
+pub(super) fn is_unconfirmed(folder: &Folder, format: u32) -> Result<bool, Error> {
+    let has_journal = has_segments(folder)?;
+    if has_journal && read_journal(folder, None)?.blocks() > CREATION_BLOCKS {
         return Ok(false);
     }
     let path = folder.path().join("db");
     if !path.exists() {
         return Ok(true);
+    }
+    // The creation makes the journal before sled's files.
+    if format > FORMAT_WITHOUT_JOURNAL && !has_journal {
+        return Ok(false);
     }
     if folder.database_bytes()? > UNCONFIRMED_BYTES_MAX {
         return Ok(false);

@@ -61,6 +61,7 @@ impl SledArchive {
         let folder = Folder::lock(&config.path)?;
         let wanted = if config.journal.is_some() { FORMAT } else { FORMAT_WITHOUT_JOURNAL };
         let format = folder.claim(wanted)?;
+        guard::refuse_unknown_journal(&folder, format)?;
         folder.remove_leftovers()?;
         let mut watch = Watch::default();
         let note = watch.read_note(&folder)?;
@@ -74,7 +75,7 @@ impl SledArchive {
                 }
                 guard::inspect(&folder, journal.as_ref(), note)?;
             }
-            None if guard::is_unconfirmed(&folder)? => folder.remove_unconfirmed()?,
+            None if guard::is_unconfirmed(&folder, format)? => folder.remove_unconfirmed()?,
             None => return Err(folder.damaged("its file `durable` is missing or cannot be read")),
         }
         // The inspection has read the file.
@@ -112,12 +113,14 @@ impl SledArchive {
 /// Makes room for sled, which cannot start on a full disk. The broker must start there, so that
 /// workers can report.
 fn make_room(folder: &Folder) -> Result<(), Error> {
-    if folder.room()?.free_bytes < START_BYTES && folder.has_ballast() {
+    if folder.has_ballast() && !folder.has_room_for(START_BYTES)? {
         tracing::warn!("the disk is full; giving up the ballast file to start");
         folder.drop_ballast()?;
     }
-    let free_bytes = folder.room()?.free_bytes;
-    if free_bytes < START_BYTES_MIN { Err(disk_full(folder, free_bytes)) } else { Ok(()) }
+    if folder.has_room_for(START_BYTES_MIN)? {
+        return Ok(());
+    }
+    Err(disk_full(folder, folder.room()?.free_bytes))
 }
 
 fn disk_full(folder: &Folder, free_bytes: u64) -> Error {
@@ -127,7 +130,9 @@ fn disk_full(folder: &Folder, free_bytes: u64) -> Error {
 fn refusal(folder: &Folder, failure: OpenFailure) -> Error {
     match failure {
         OpenFailure::Error(sled::Error::Io(error))
-            if error.to_string().contains("No space left") =>
+            if ["No space left", "quota exceeded"]
+                .iter()
+                .any(|full| error.to_string().contains(full)) =>
         {
             disk_full(folder, folder.room().map_or(0, |room| room.free_bytes))
         }

@@ -5,17 +5,21 @@
 //! commit changes nothing but bytes that are there, which is the fastest kind of sync.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 
 use super::JournalConfig;
 use super::files::{PRIVATE_FILE, sync_folder};
 use super::folder::{Folder, room_in};
 use super::note::NOTE_BYTES;
 use super::sync::sync_data;
-use super::watch::{open_notes, read_notes, was_cut};
+use super::watch::{NOTES_BYTES, open_notes, read_notes, was_cut, was_replaced};
 use crate::error::Error;
 use crate::journal::{PAGE_BYTES, Segments};
 
@@ -25,17 +29,24 @@ const HEADER_MAGIC: [u8; 8] = *b"CELJOURN";
 const HEADER_SUMMED_BYTES: usize = 20;
 const NOTE_MAGIC: [u8; 8] = *b"CELJNOTE";
 const NOTE_SUMMED_BYTES: usize = 24;
+/// No segment that a broker makes is longer. A longer file is not read, because it may not fit into
+/// memory.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 /// A file that does not have its name yet.
 const UNFINISHED: &str = "journal.new";
 
 /// The files of a journal.
 pub(super) struct SegmentFiles {
     folder: PathBuf,
+    /// The same folder, for short ways to its files.
+    opened: File,
     mark: u64,
     config: JournalConfig,
     files: RwLock<Vec<Arc<SegmentFile>>>,
     /// The note of the broker before.
     noted: u64,
+    /// Whether the notes of the broker before have their place in `durable`.
+    has_notes: bool,
     notes: Mutex<Notes>,
 }
 
@@ -48,8 +59,11 @@ struct Notes {
 }
 
 struct SegmentFile {
+    name: String,
     path: PathBuf,
     file: File,
+    device: u64,
+    inode: u64,
     bytes: AtomicU32,
 }
 
@@ -65,14 +79,17 @@ impl SegmentFiles {
         let notes = open_notes(folder.path())?;
         notes
             .write_all_at(&[0; 2 * NOTE_BYTES], 2 * NOTE_BYTES as u64)
+            .and_then(|()| notes.sync_all())
             .map_err(folder.io("write", "durable"))?;
         let (mark, _) = uuid::Uuid::new_v4().as_u64_pair();
         let segments = Self {
             folder: folder.path().to_owned(),
+            opened: open_folder(folder)?,
             mark,
             config,
             files: RwLock::default(),
             noted: 0,
+            has_notes: true,
             notes: Mutex::default(),
         };
         segments.add(PAGE_BYTES as u32)?;
@@ -89,13 +106,17 @@ impl SegmentFiles {
             return Err(folder.damaged(reason));
         }
         let count = names.iter().filter(|name| is_finished_segment(name)).count();
-        let (noted, notes) = latest_note(&read_notes(folder)?);
+        let notes = read_notes(folder)?;
+        let has_notes = notes.len() as u64 >= NOTES_BYTES;
+        let (noted, notes) = latest_note(&notes);
         let mut segments = Self {
             folder: folder.path().to_owned(),
+            opened: open_folder(folder)?,
             mark: 0,
             config: config.unwrap_or_default(),
             files: RwLock::default(),
             noted,
+            has_notes,
             notes: Mutex::new(Notes { file: None, count: notes }),
         };
         for segment in 0..count.max(1) as u32 {
@@ -108,12 +129,22 @@ impl SegmentFiles {
         Ok(segments)
     }
 
+    /// Whether the notes of the broker before have their place. Without them nobody knows how far
+    /// the journal was confirmed.
+    pub(super) fn has_notes(&self) -> bool {
+        self.has_notes
+    }
+
     fn open_next(&mut self, folder: &Folder, segment: u32, writes: bool) -> Result<(), Error> {
         let name = name_of(segment);
         let path = folder.path().join(&name);
         let opened = OpenOptions::new().read(true).write(writes).open(&path);
         let file = opened.map_err(folder.io("open", &name))?;
-        let length = file.metadata().map_err(folder.io("look at", &name))?.len();
+        let found = file.metadata().map_err(folder.io("look at", &name))?;
+        if found.len() > FILE_BYTES_MAX {
+            let reason = format!("its file `{name}` is longer than any part of a journal");
+            return Err(folder.damaged(reason));
+        }
         let mut header = [0; HEADER_SUMMED_BYTES + 4];
         let read = file.read_at(&mut header, 0).map_err(folder.io("read", &name))?;
         let mark = (read == header.len()).then(|| parse_header(&header, segment)).flatten();
@@ -125,8 +156,9 @@ impl SegmentFiles {
             None => return Err(folder.damaged(format!("its file `{name}` has a broken header"))),
         }
         // Only a file that was cut has another length than whole pages.
-        let bytes = (length / PAGE_BYTES as u64 * PAGE_BYTES as u64).min(u64::from(u32::MAX));
-        let file = SegmentFile { path, file, bytes: AtomicU32::new(bytes as u32) };
+        let bytes = found.len() / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        let file =
+            SegmentFile::new(path, file, bytes as u32).map_err(folder.io("look at", &name))?;
         self.files.get_mut().expect("nothing panics with this lock").push(Arc::new(file));
         Ok(())
     }
@@ -153,13 +185,30 @@ impl SegmentFiles {
         };
         let file = make().map_err(Error::io(doing()))?;
         sync_folder(&self.folder)?;
-        let file = SegmentFile { path, file, bytes: AtomicU32::new(bytes) };
+        let file = SegmentFile::new(path.clone(), file, bytes).map_err(Error::io(doing()))?;
         self.files.write().expect("nothing panics with this lock").push(Arc::new(file));
         Ok(())
     }
 }
 
 impl SegmentFile {
+    fn new(path: PathBuf, file: File, bytes: u32) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (found, bytes) = (file.metadata()?, AtomicU32::new(bytes));
+        Ok(Self { name, path, file, device: found.dev(), inode: found.ino(), bytes })
+    }
+
+    /// What has happened to the file since it was opened, if the next start would miss something.
+    fn harm(&self, folder: &File) -> io::Result<Option<String>> {
+        let found = match rustix::fs::statat(folder, &self.name, AtFlags::empty()) {
+            Ok(found) if (found.st_dev, found.st_ino) == (self.device, self.inode) => found,
+            Ok(_) | Err(Errno::NOENT) => return Ok(Some(was_replaced(&self.name))),
+            Err(error) => return Err(error.into()),
+        };
+        let is_short = found.st_size < i64::from(self.bytes.load(Ordering::Acquire));
+        Ok(is_short.then(|| was_cut(&self.name)))
+    }
+
     fn doing(&self, what: &str) -> String {
         format!("{what} {}", self.path.display())
     }
@@ -191,20 +240,18 @@ impl Segments for SegmentFiles {
         file.file.read_exact_at(buffer, u64::from(offset)).map_err(Error::io(file.doing("read")))
     }
 
+    fn inspect(&self) -> Result<(), Error> {
+        for file in &*self.files.read().expect("nothing panics with this lock") {
+            let harm = file.harm(&self.opened).map_err(Error::io(file.doing("look at")))?;
+            if let Some(reason) = harm {
+                return Err(Error::Damaged { folder: self.folder.clone(), reason });
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, segment: u32, offset: u32, bytes: &[u8]) -> Result<(), Error> {
         let file = self.file(segment);
-        let found = file.file.metadata().map_err(Error::io(file.doing("look at")))?;
-        let name = name_of(segment);
-        let harm = if found.nlink() == 0 {
-            Some(format!("its file `{name}` was removed or replaced while the broker ran"))
-        } else if found.len() < u64::from(file.bytes.load(Ordering::Acquire)) {
-            Some(was_cut(&name))
-        } else {
-            None
-        };
-        if let Some(reason) = harm {
-            return Err(Error::Damaged { folder: self.folder.clone(), reason });
-        }
         file.file.write_all_at(bytes, u64::from(offset)).map_err(Error::io(file.doing("write")))
     }
 
@@ -247,6 +294,10 @@ impl Segments for SegmentFiles {
     fn noted(&self) -> u64 {
         self.noted
     }
+}
+
+fn open_folder(folder: &Folder) -> Result<File, Error> {
+    File::open(folder.path()).map_err(Error::io(format!("open {}", folder.path().display())))
 }
 
 pub(super) fn is_segment(name: &str) -> bool {

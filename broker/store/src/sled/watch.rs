@@ -18,7 +18,7 @@ use crate::error::Error;
 /// The files that a start needs. The store watches them while the broker runs.
 const REQUIRED: [&str; 4] = ["db", "conf", "format", "durable"];
 /// The places of the notes on sled and on the journal.
-const NOTES_BYTES: u64 = 4 * NOTE_BYTES as u64;
+pub(super) const NOTES_BYTES: u64 = 4 * NOTE_BYTES as u64;
 
 /// The notes and the watch of a data folder.
 #[derive(Debug, Default)]
@@ -115,9 +115,7 @@ impl Watch {
             };
             let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode))
             else {
-                return Err(folder.damaged(format!(
-                    "its file `{name}` was removed or replaced while the broker ran"
-                )));
+                return Err(folder.damaged(was_replaced(name)));
             };
             if found.len() < *bytes {
                 return Err(folder.damaged(was_cut(name)));
@@ -153,6 +151,10 @@ impl Watch {
         }
         Err(folder.damaged(was_cut("db")))
     }
+}
+
+pub(super) fn was_replaced(name: &str) -> String {
+    format!("its file `{name}` was removed or replaced while the broker ran")
 }
 
 pub(super) fn was_cut(name: &str) -> String {

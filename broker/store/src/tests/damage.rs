@@ -196,9 +196,7 @@ fn data_file_cut_by_its_last_segment_is_refused() {
 #[test]
 fn newer_format_is_refused_as_such_and_left_alone() {
     let (folder, _) = folder_with_history();
-    let line = format!("celeriac data folder, format {}", FORMAT + 1);
-    let text = format!("{line}, checksum {:08x}\n", crc32c::crc32c(line.as_bytes()));
-    fs::write(folder.path().join("format"), text).unwrap();
+    journal::write_format(folder.path(), FORMAT + 1);
     let before = contents(folder.path());
     let refused = open(folder.path()).unwrap_err();
     assert!(matches!(refused, Error::NewerFormat { found: 3, known: 2, .. }), "{refused}");

@@ -138,10 +138,22 @@ fn make(folder: &Path, names: &[&str]) {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
-    let of_journal: [(&str, Harm); 3] = [
-        ("journal.0", |path| fs::remove_file(path).unwrap()),
-        ("journal.0", |path| replace(path)),
-        ("journal.0", |path| cut(path)),
+    let of_journal: [(&str, Harm); 9] = [
+        (LATEST, |path| fs::remove_file(path).unwrap()),
+        (LATEST, |path| replace(path)),
+        (LATEST, |path| cut(path)),
+        (LATEST, |path| move_away(path)),
+        (LATEST, |path| {
+            move_away(path);
+            fs::copy(aside(path), path).unwrap();
+        }),
+        (LATEST, |path| {
+            fs::hard_link(path, aside(path)).unwrap();
+            fs::remove_file(path).unwrap();
+        }),
+        (ANOTHER, |path| fs::remove_file(path).unwrap()),
+        (ANOTHER, |path| replace(path)),
+        (ANOTHER, |path| cut(path)),
     ];
     let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
@@ -162,15 +174,49 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
     let of_journal = of_journal.into_iter().filter(|_| journal().is_some());
     for (number, (name, harm)) in harms.into_iter().chain(of_journal).enumerate() {
         let home = tempfile::tempdir().unwrap();
-        let mut store = filled(home.path());
-        harm(&home.path().join(name));
-        store.append(&submit(2, 2, 100));
+        let folder = home.path().join("data");
+        let mut store = filled(&folder);
+        let mut name = name.to_owned();
+        if let Some(journal) = journal().filter(|_| [LATEST, ANOTHER].contains(&&*name)) {
+            for serial in 2..8 {
+                store.append(&submit(serial, serial.into(), journal.segment_bytes as usize / 3));
+                store.commit().unwrap();
+            }
+            name = segment(&folder, name == LATEST);
+        }
+        harm(&folder.join(&name));
+        store.append(&submit(8, 8, 100));
         let error = store.commit().unwrap_err();
         assert_eq!(error.exit_code(), 13, "harm {number}: {error}");
         assert!(error.to_string().contains(&format!("`{name}`")), "harm {number}: {error}");
-        store.append(&submit(3, 3, 100));
+        store.append(&submit(9, 9, 100));
         assert!(matches!(store.commit(), Err(Error::Failed { .. })));
     }
+}
+
+/// The segment of the journal that was written last, and one that was not.
+const LATEST: &str = "the latest segment";
+const ANOTHER: &str = "another segment";
+
+fn segment(folder: &Path, is_latest: bool) -> String {
+    let mut segments: Vec<_> = names(folder)
+        .into_iter()
+        .filter(|name| name.starts_with("journal."))
+        .map(|name| (fs::metadata(folder.join(&name)).unwrap().modified().unwrap(), name))
+        .collect();
+    segments.sort();
+    assert!(segments.len() > 1, "{segments:?}");
+    let chosen = if is_latest { segments.pop() } else { segments.into_iter().next() };
+    chosen.unwrap().1
+}
+
+/// A place beside the data folder.
+fn aside(path: &Path) -> std::path::PathBuf {
+    path.parent().unwrap().with_file_name("aside")
+}
+
+fn move_away(path: &Path) {
+    fs::rename(path, aside(path)).unwrap();
 }
 
 fn cut(path: &Path) {
@@ -189,6 +235,8 @@ fn second_broker_is_refused_as_such_when_the_lock_file_was_removed() {
     let _first = filled(home.path());
     fs::remove_file(home.path().join("lock")).unwrap();
     let refused = open(home.path()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+    let refused = crate::check(home.path()).unwrap_err();
     assert!(matches!(refused, Error::Locked { .. }), "{refused}");
 }
 

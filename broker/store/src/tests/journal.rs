@@ -75,7 +75,7 @@ fn records_are_kept_with_a_journal() {
 /// sentence with which a start refuses the folder. `None`: the folder is served whole.
 type Case = (&'static str, fn(&Path), Option<&'static str>);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 14] = [
     ("a byte less in the rest of a segment", |folder| resize(folder, -1), None),
     ("a byte more in the rest of a segment", |folder| resize(folder, 1), None),
     ("bytes behind the last block", write_behind, None),
@@ -93,14 +93,48 @@ const CASES: [Case; 9] = [
         |folder| fs::write(folder.join("journal.7"), "x").unwrap(),
         Some("`journal.1` is missing"),
     ),
+    ("the `format` of a backup", |folder| write_format(folder, 1), Some("not all of one time")),
+    (
+        "a `format` that never was",
+        |folder| write_format(folder, 0),
+        Some("`format` cannot be read"),
+    ),
+    (
+        "`durable` without the notes of the journal",
+        |folder| set_length(&folder.join("durable"), 128),
+        Some("`durable` is cut short"),
+    ),
+    (
+        "neither `durable` nor a journal",
+        |folder| {
+            fs::remove_file(folder.join("durable")).unwrap();
+            fs::remove_file(folder.join(SEGMENT)).unwrap();
+        },
+        Some("`durable` is missing"),
+    ),
+    (
+        "a segment of 5 GiB",
+        |folder| set_length(&folder.join(SEGMENT), 5 << 30),
+        Some("longer than any part"),
+    ),
 ];
 
 const SEGMENT: &str = "journal.0";
 
 fn resize(folder: &Path, by: i64) {
-    let file = fs::OpenOptions::new().write(true).open(folder.join(SEGMENT)).unwrap();
-    let length = file.metadata().unwrap().len();
-    file.set_len(length.strict_add_signed(by)).unwrap();
+    let path = folder.join(SEGMENT);
+    let length = fs::metadata(&path).unwrap().len();
+    set_length(&path, length.strict_add_signed(by));
+}
+
+fn set_length(path: &Path, bytes: u64) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+pub(super) fn write_format(folder: &Path, format: u32) {
+    let line = format!("celeriac data folder, format {format}");
+    let text = format!("{line}, checksum {:08x}\n", crc32c::crc32c(line.as_bytes()));
+    fs::write(folder.join("format"), text).unwrap();
 }
 
 /// A block that was never synced may have left anything there.
@@ -127,6 +161,8 @@ fn files_of_a_journal_are_read_whole_or_refused_with_a_sentence() {
         }
         drop(store);
         change(folder.path());
+        let checked = crate::check(folder.path());
+        assert_eq!(checked.is_err(), refusal.is_some(), "{what}: {checked:?}");
         for start in 1..=2 {
             let mut loaded = Loaded::default();
             let opened = Store::open(config(), small(), &mut |record| loaded.take(record));
