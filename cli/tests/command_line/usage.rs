@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 38] = [
+pub(crate) const COMMANDS: [&str; 39] = [
     "serve",
     "info",
     "submit",
