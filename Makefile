@@ -1,7 +1,7 @@
 # What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo django celery test pictures check fmt deny doc ci bench soak faults
+.PHONY: help demo django celery test pictures check fmt deny doc dist ci bench soak faults
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
@@ -32,6 +32,9 @@ fmt: ## Format the code
 
 doc: ## The crates' documentation, in target/doc
 	cargo doc --workspace --no-deps --locked
+
+dist: ## The files of a release, in target/dist: archive, Debian package, wheel, debug information
+	.ci/dist
 
 deny: ## Dependencies: faults, licences, sources
 	.ci/deny

@@ -16,6 +16,7 @@ pub(crate) mod drain;
 pub(crate) mod forget;
 pub(crate) mod info;
 pub(crate) mod log;
+pub(crate) mod manual;
 pub(crate) mod queues;
 pub(crate) mod restore;
 pub(crate) mod result;
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     /// Print a completion script for a shell
     #[command(after_help = example(COMPLETIONS), override_usage = COMPLETIONS_USAGE)]
     Completions(completions::CompletionsArguments),
+    /// Write the manual pages of all commands, for `man`
+    #[command(after_help = example(MANUAL))]
+    Manual(manual::ManualArguments),
 }
 
 // What a user types first, for the help of each command.
@@ -136,6 +140,7 @@ const CHECK: &str = "celeriac check /var/lib/celeriac";
 const TOKEN: &str = "celeriac token new --name web --role producer --queue 'songs*'\n  celeriac token check access.toml";
 const RESTORE: &str = "celeriac restore /var/backups/celeriac/monday /var/lib/celeriac";
 const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
+const MANUAL: &str = "celeriac manual /usr/local/share/man/man1";
 
 // The usages where clap would not say what is required, or say it in one long line.
 const SERVE_USAGE: &str = "\

@@ -48,7 +48,9 @@ fn complete_command(command: Command, shared: &[Arg]) -> Command {
         "check" | "restore" => hide(command, shared, &["url", "timeout", "token_file"]),
         "drain" => with_end(waits(command, shared, DRAIN_TIMEOUT)),
         "backup" => with_end(waits(command, shared, BACKUP_TIMEOUT)),
-        "completions" => hide(command, shared, &["url", "timeout", "token_file", "json", "color"]),
+        "completions" | "manual" => {
+            hide(command, shared, &["url", "timeout", "token_file", "json", "color"])
+        }
         _ => with_end(command),
     }
 }

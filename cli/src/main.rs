@@ -16,9 +16,9 @@ use rustix::stdio::{stderr, stdout};
 use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
-    backup, cancel, check, completions, dead, drain, forget, info, log, queues, restore, result,
-    serve, show, stats, status, submit, tasks, token as token_command, top, watch, web, work,
-    workers,
+    backup, cancel, check, completions, dead, drain, forget, info, log, manual, queues, restore,
+    result, serve, show, stats, status, submit, tasks, token as token_command, top, watch, web,
+    work, workers,
 };
 use crate::descriptor::write_all;
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -165,6 +165,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Completions(completions) => {
             completions::run(&completions, command_line(), shared, output)
         }
+        Command::Manual(manual) => manual::run(&manual, command_line()),
     }
 }
 

@@ -68,14 +68,15 @@ fn has_number(name: &str) -> bool {
     rest.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
 }
 
-/// The tests of the Python package, and those that drive a browser.
+/// The tests in Python: those of the Python package, those that drive a browser, and those of the
+/// packages of a release.
 fn python_tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let is_python = |path: &str| {
-        path.starts_with("python/tests/")
-            || (path.starts_with("tests/browser/") && path.ends_with(".py"))
+    let folders = ["python/tests/", "tests/browser/", "tests/packages/"];
+    let is_test = |file: &&Source| {
+        file.path.ends_with(".py") && folders.iter().any(|folder| file.path.starts_with(folder))
     };
-    for file in files().iter().filter(|file| is_python(&file.path)) {
+    for file in files().iter().filter(is_test) {
         for line in file.text.lines() {
             let line = line.trim_start().trim_start_matches("async ");
             let name = line.strip_prefix("def ").and_then(|rest| rest.split('(').next());

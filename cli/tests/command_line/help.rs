@@ -22,7 +22,7 @@ fn a_short_help_has_the_flags_of_its_command_and_says_where_the_others_are() {
     for command in COMMANDS {
         let (short, long) = (help(command, "-h"), help(command, "--help"));
         assert!(!short.contains("Exit codes:"), "{short}");
-        let is_client = !["serve", "check", "restore", "completions"].contains(&command)
+        let is_client = !["serve", "check", "restore", "completions", "manual"].contains(&command)
             && !command.starts_with("token");
         assert_eq!(short.contains("`--help` has more"), is_client, "{short}");
         if is_client {
@@ -48,6 +48,7 @@ fn a_flag_that_means_nothing_for_a_command_is_not_in_its_help() {
         ("token check", &["--url", "--timeout", "--token-file"]),
         ("restore", &["--url", "--timeout", "--token-file"]),
         ("completions", &["--url", "--timeout", "--token-file", "--json", "--color"]),
+        ("manual", &["--url", "--timeout", "--token-file", "--json", "--color"]),
     ] {
         let help = help(command, "--help");
         let shown = hidden.iter().find(|flag| help.contains(*flag));

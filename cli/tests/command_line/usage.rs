@@ -7,7 +7,7 @@ use std::fs;
 use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
-pub(crate) const COMMANDS: [&str; 38] = [
+pub(crate) const COMMANDS: [&str; 39] = [
     "serve",
     "info",
     "submit",
@@ -46,6 +46,7 @@ pub(crate) const COMMANDS: [&str; 38] = [
     "token check",
     "restore",
     "completions",
+    "manual",
 ];
 
 /// The help of a command.
@@ -230,6 +231,31 @@ fn every_shell_gets_a_script_with_all_commands() {
             "{shell}"
         );
     }
+}
+
+#[test]
+fn every_command_has_its_page_of_the_manual() {
+    let folder = TempDir::new().expect("a folder");
+    let pages = folder.path().join("man/man1");
+    let write = || finish(celeriac(&["manual"]).arg(&pages), "");
+    let written = write();
+    assert_eq!((written.code, written.stdout.as_str(), written.stderr.as_str()), (Some(0), "", ""));
+    for command in COMMANDS {
+        let file = pages.join(format!("celeriac-{}.1", command.replace(' ', "-")));
+        let page = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{command}: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{command}: {page}");
+    }
+    let first = fs::read_to_string(pages.join("celeriac.1")).expect("it was written");
+    assert!(first.contains("celeriac\\-submit(1)"), "{first}");
+    assert!(first.contains("Print JSON for programs"), "flags that the short help leaves out");
+    // The lines of a table stay lines.
+    let table = first.split("Exit codes:\n.nf\n").nth(1).expect("the exit codes");
+    assert!(table.starts_with("  0  success\n  1  any other error"), "{table}");
+    // A second time the pages are written anew; a folder that is a file is said.
+    assert_eq!(write().code, Some(0));
+    let refused = finish(celeriac(&["manual"]).arg(pages.join("celeriac.1")), "");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    assert!(refused.stderr.contains("cannot write the manual pages to"), "{refused:?}");
 }
 
 #[test]
