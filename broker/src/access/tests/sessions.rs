@@ -2,6 +2,7 @@
 //! serves, backups and the audit log.
 
 use super::*;
+use crate::lobby::{Remote, Via};
 
 /// Waits until the broker closes the connection, and returns why.
 async fn closing(caller: &mut Caller) -> wire::Error {
@@ -327,7 +328,8 @@ async fn o6_an_entry_ends_at_its_time_without_a_new_file() {
 async fn o10_a_client_without_a_scope_has_none_in_the_machine() {
     let all = pass("all", EVERYTHING);
     let served = Served::with(&[&all]).await;
-    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 7));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7));
+    let peer = Remote { address, via: Via::Protocol };
     let visitor = served.access().admit(all.token.as_bytes(), &[], peer).expect("it is known");
     assert!(visitor.scope().is_none());
 }
