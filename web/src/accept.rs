@@ -224,16 +224,16 @@ impl<S: Stream> AsyncRead for Impatient<S> {
     ) -> Poll<io::Result<()>> {
         let (this, before) = (self.get_mut(), buffer.filled().len());
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        match &mut this.opening {
-            Some(_) if polled.is_ready() => this.hears(&buffer.filled()[before..]),
-            Some((_, until)) => {
-                if until.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-            }
-            None => {}
+        if polled.is_ready() {
+            this.hears(&buffer.filled()[before..]);
+            return polled;
         }
-        polled
+        match &mut this.opening {
+            Some((_, until)) => {
+                until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

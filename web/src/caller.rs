@@ -52,7 +52,7 @@ impl Caller {
     }
 
     /// The caller without its address.
-    pub(crate) fn from_anywhere(&self) -> Self {
+    pub(crate) fn without_address(&self) -> Self {
         Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), ..self.clone() }
     }
 

