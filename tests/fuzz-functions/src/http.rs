@@ -95,8 +95,8 @@ fn request(input: &mut Input<'_>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Whether the path may be that of a backup, however it is encoded. This broker makes no backups, so
-/// it would never answer.
+/// Whether the path may be that of a backup, however it is encoded. This broker makes no backups,
+/// so it would never answer.
 fn names_backup(request: &[u8]) -> bool {
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let text = String::from_utf8_lossy(line);
