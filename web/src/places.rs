@@ -132,12 +132,14 @@ fn locked<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().expect("no panic while it is locked")
 }
 
-/// The body of an answer, whose request is under way until the body has ended.
-pub(crate) struct Answering {
+/// A body that holds something until it is dropped.
+pub(crate) struct Holding<H> {
     body: Body,
-    _under_way: UnderWay,
-    _deadline: Option<AbortOnDropHandle<()>>,
+    _held: H,
 }
+
+/// The body of an answer, whose request is under way until the body has ended.
+pub(crate) type Answering = Holding<(UnderWay, Option<AbortOnDropHandle<()>>)>;
 
 impl Answering {
     /// An answer that has an end has to be taken at a least speed, or its connection is closed: a
@@ -152,7 +154,7 @@ impl Answering {
                 leave.cancel();
             }))
         });
-        Self { body, _under_way: under_way, _deadline: deadline }
+        Self { body, _held: (under_way, deadline) }
     }
 }
 
@@ -181,38 +183,11 @@ impl AnswerRoom {
         let kib = bytes.div_ceil(1024).min(ROOM_OF_ONE_KIB as u64) as u32;
         let of_one = place.answers.clone().try_acquire_many_owned(kib).ok()?;
         let of_all = self.0.clone().try_acquire_many_owned(kib).ok()?;
-        Some(Body::new(Held { body, _of_one: of_one, _of_all: of_all }))
+        Some(Body::new(Holding { body, _held: [of_one, of_all] }))
     }
 }
 
-/// A body that holds room until it is dropped.
-struct Held {
-    body: Body,
-    _of_one: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl HttpBody for Answering {
+impl<H: Send + Unpin + 'static> HttpBody for Holding<H> {
     type Data = Bytes;
     type Error = axum::Error;
 

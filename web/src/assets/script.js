@@ -202,13 +202,6 @@
   document.addEventListener("DOMContentLoaded", () => {
     themeSwitch();
     dress(document);
-    // What an action has done is said once, and not again after a reload or to somebody else.
-    const here = new URL(location.href);
-    if (here.searchParams.has("done")) {
-      here.searchParams.delete("done");
-      here.searchParams.delete("n");
-      history.replaceState(null, "", here);
-    }
     if (document.body.dataset.events) live(document.body.dataset.events);
     setInterval(() => { if (!document.hidden) { ages(); settle(); } }, 1000);
   });
