@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
@@ -170,10 +171,13 @@ def prefer(driver, scheme):
 
 
 def wait(condition, what):
-    """Waits until the condition holds."""
+    """Waits until the condition holds. It does not while the browser replaces the page or a part
+    of it: an element that was found is then gone before it is read."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        found = condition()
+        found = None
+        with contextlib.suppress(StaleElementReferenceException):
+            found = condition()
         if found:
             return found
         time.sleep(0.05)

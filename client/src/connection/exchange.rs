@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use celeriac_proto::limits::WAITED_IDS_MAX;
-use celeriac_proto::measure::{TooMany, measure};
 use celeriac_proto::wire::{self, client_frame, server_frame};
-use celeriac_proto::{code_name, encode_request};
+use celeriac_proto::{code_name, encode_request, measure::measure};
 use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -485,18 +484,17 @@ impl Exchange {
     }
 }
 
-/// Refuses a frame that is longer than the broker accepts, or has more fields of one kind.
+/// Refuses a frame that is too long or has too many fields. Tasks of a submit were checked before.
 fn check(body: &client_frame::Body, frame: &[u8], bytes_max: usize) -> Result<(), Error> {
-    if frame.len() > bytes_max {
-        let bytes = frame.len();
+    let bytes = frame.len();
+    if bytes > bytes_max {
         let message = format!("the request has {bytes} bytes, and the broker allows {bytes_max}");
         return Err(Error::refused(ErrorCode::FrameTooLarge, message));
     }
-    // Each task of a submit was checked before, and reports have no lists of a caller: the requests
-    // that are sent all the time are not read once more.
     if matches!(body, client_frame::Body::Submit(_) | client_frame::Body::Report(_)) {
         return Ok(());
     }
-    let refused = |error: TooMany| Error::refused(ErrorCode::InvalidArgument, error.to_string());
-    measure::<wire::ClientFrame>(frame).map(drop).map_err(refused)
+    measure::<wire::ClientFrame>(frame)
+        .map(drop)
+        .map_err(|error| Error::refused(ErrorCode::InvalidArgument, error.to_string()))
 }
